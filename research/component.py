@@ -1,0 +1,59 @@
+"""What every trick is: a frozen, keyword-only dataclass whose `__call__` is its equation.
+
+The arguments of `__call__` are the tensors of the equation, by the names in `QUANTITIES`; they are also the
+component's declaration of what it needs. The module computes a quantity only if some component of the recipe names
+it, and builds the reference model only then.
+"""
+
+from abc import ABC
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, signature
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+QUANTITIES: Mapping[str, str] = {
+    "mask": "bool [B T], True where a completion token counts",
+    "lengths": "int [N G], completion tokens, the end token included",
+    "truncated": "bool [B], the completion was cut at the limit",
+    "outcomes": "[N G], the verifiers' reward, before shaping",
+    "rewards": "[N G], outcomes plus shaping",
+    "advantages": "[B T], credit after the baseline",
+    "logprobs": "[B T], nats, the policy now (the only one with a gradient)",
+    "old_logprobs": "[B T], nats, the trainer's own at the rollout's weights",
+    "rollout_logprobs": "[B T], nats, the sampler's",
+    "ref_logprobs": "[B T], nats, the frozen reference policy's",
+    "entropies": "[B T], nats, −Σ_v p log p over the whole vocabulary",
+    "ratio": "[B T], exp(logprobs − old_logprobs) in the recipe's reduction",
+}
+
+
+class Component(ABC):
+    """Base of every slot's abstract class."""
+
+    __call__: ClassVar[Callable[..., Any]]
+
+    @classmethod
+    def needs(cls) -> frozenset[str]:
+        """The quantities that the equation names: the parameters of `__call__`."""
+        parameters = list(signature(cls.__call__).parameters.values())[1:]
+        return frozenset(p.name for p in parameters if p.kind is not Parameter.VAR_KEYWORD)
+
+
+def needs_of(components: Iterable[Component]) -> frozenset[str]:
+    """The union of what the components need."""
+    return frozenset().union(*(component.needs() for component in components))
+
+
+def apply(component: Component, quantities: Mapping[str, Tensor]) -> Any:
+    """Evaluate the component's equation on the quantities that it names."""
+    return component(**{name: quantities[name] for name in component.needs()})
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a field outside its range.
+
+    Raises: ValueError with `message` unless `condition` holds.
+    """
+    if not condition:
+        raise ValueError(message)

@@ -1,0 +1,57 @@
+"""How held-out prompts are sampled and scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from research.component import require
+from research.evaluation.estimators import avg_at_k, pass_at_k
+from research.types import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The protocol: k completions of every evaluation prompt, at a stated temperature and top-p."""
+
+    completions_per_prompt: int
+    """k; at least 1."""
+    temperature: float = 1.0
+    """Above 0."""
+    top_p: float = 1.0
+    """In (0, 1]. DAPO evaluates at 0.7."""
+    max_completion_tokens: int | None = None
+    """A completion is cut here; null takes the rollouts' limit."""
+
+    def __post_init__(self) -> None:
+        require(self.completions_per_prompt >= 1, f"Evaluation: completions_per_prompt is at least 1, got {self.completions_per_prompt}")
+        require(self.temperature > 0 and 0 < self.top_p <= 1, f"Evaluation: temperature is above 0 and top_p in (0, 1], got {self}")
+
+    def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
+        """avg@k, pass@k, and what the completions looked like."""
+        k = self.completions_per_prompt
+        right = [sum(group.right) for group in groups]
+        completions = [(c, ok) for group in groups for c, ok in zip(group.completions, group.right, strict=True)]
+        lengths = {verdict: [len(c.token_ids) for c, ok in completions if ok == verdict] for verdict in (True, False)}
+        measures = {
+            "evaluation/avg_at_k": avg_at_k(right, k),  # 0 to 1
+            "evaluation/pass_at_k": pass_at_k(right, k, k),  # 0 to 1
+            "evaluation/truncated": fmean(c.truncated for c, _ in completions),  # share, 0 to 1
+            "evaluation/length_mean": fmean(len(c.token_ids) for c, _ in completions),  # tokens
+        }
+        for verdict, name in ((True, "right"), (False, "wrong")):
+            if lengths[verdict]:
+                measures[f"evaluation/length_{name}_mean"] = fmean(lengths[verdict])  # tokens
+        return measures
+
+    def items(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
+        """For each prompt: its id, how many of k completions were right, how many were truncated."""
+        return [
+            {
+                "prompt": group.prompt.id,
+                "k": len(group.completions),
+                "right": sum(group.right),
+                "truncated": sum(completion.truncated for completion in group.completions),
+            }
+            for group in groups
+        ]

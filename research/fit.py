@@ -1,0 +1,69 @@
+"""A recipe in a folder: train it, or continue it, or evaluate what it has."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import Callback
+
+from research.config import Recipe, instantiate
+from research.errors import UserError
+from research.tracking import replace_text
+from research.training.run import CHECKPOINT, CONFIG, execute, trainer_settings
+
+
+def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Train the recipe to its last step in this folder, from the folder's checkpoint if it has one.
+
+    Returns: the run's result (see `research.training.run.execute`).
+
+    Raises: UserError if the folder holds a run of another recipe, or if training cannot go on.
+    """
+    claim(recipe, folder)
+    settings = recipe.run_settings()
+    module, data, trainer = instantiate(recipe, **trainer_settings(settings, folder, list(callbacks)))
+    result = execute(trainer, module, data, settings, folder)
+    if settings.save_policy:
+        module.model.causal_lm.save_pretrained(folder / "policy")
+        module.model.tokenizer.save_pretrained(folder / "policy")
+    return result
+
+
+def claim(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved config into a new folder; refuse a folder that holds another recipe's run.
+
+    Raises: UserError if the recipes differ, or the folder cannot be written.
+    """
+    path = folder / CONFIG
+    if path.exists():
+        there = Recipe(config=yaml.safe_load(path.read_text()))
+        if there.digest != recipe.digest:
+            raise UserError(
+                f"{folder} holds a run of another recipe (config {there.digest}, this one is {recipe.digest}): "
+                "give another folder with --run.folder, or delete that one"
+            )
+    else:
+        replace_text(path, recipe.text)
+
+
+def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Evaluate a checkpoint of this recipe, or, without one, the policy that it starts from.
+
+    Returns: the metrics, and the counts of every item.
+    """
+    settings = recipe.run_settings()
+    module, data, trainer = instantiate(recipe, **{**trainer_settings(settings, folder, []), "logger": False})
+    trainer.validate(module, data, ckpt_path=str(checkpoint) if checkpoint else None, verbose=False, weights_only=False)
+    return module.evaluation.metrics(module.evaluated), module.evaluation.items(module.evaluated)
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The checkpoint of a run folder.
+
+    Raises: UserError if there is none.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise UserError(f"{folder} holds no checkpoint: give a folder that `research fit` has written")
+    return path

@@ -1,0 +1,19 @@
+"""The policy: a causal language model, its reference, and exact log-probabilities and entropies of completion tokens."""
+
+from research.policy.builtin import TinyModel, character_tokenizer, tiny_model
+from research.policy.logprobs import completion_positions, entropies_of, logprobs_of, micro_batches
+from research.policy.policy import LoRA, Policy, PolicySpec, TokenValues
+
+__all__ = [
+    "LoRA",
+    "Policy",
+    "PolicySpec",
+    "TinyModel",
+    "TokenValues",
+    "character_tokenizer",
+    "completion_positions",
+    "entropies_of",
+    "logprobs_of",
+    "micro_batches",
+    "tiny_model",
+]

@@ -1,0 +1,163 @@
+"""Loading a policy, and asking it (or its reference) for log-probabilities and entropies."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from research.component import require
+from research.errors import UserError
+from research.policy.logprobs import completion_positions, entropies_of, logprobs_of, micro_batches
+from research.types import UpdateBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Low-rank adapters on the policy; the reference is then the policy with its adapters disabled."""
+
+    rank: int
+    """Rank of the update; at least 1."""
+    alpha: float
+    """The update is scaled by alpha / rank; above 0."""
+    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
+    """Names of the linear layers that get an adapter."""
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1 and self.alpha > 0, f"LoRA: rank is at least 1 and alpha above 0, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """Which model the policy starts from, and how it is trained."""
+
+    path: str
+    """A folder or a hub id that transformers can load; `builtin` is the built-in model's cached warm start."""
+    lora: LoRA | None
+    """Train low-rank adapters only; null trains all weights."""
+    precision: Literal["float32", "bfloat16"]
+    """What forward and backward passes compute in; weights, log-probabilities and optimizer stay float32."""
+    trust_remote_code: bool = False
+    """Allow the model's own code to run while loading."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenValues:
+    """What the policy says of each completion token; 0 on padding."""
+
+    logprobs: Float[Tensor, "B T"]
+    entropies: Float[Tensor, "B T"]
+
+
+def load_pretrained(path: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model (float32) and tokenizer from a folder or a hub id.
+
+    Raises: UserError if either cannot be loaded; the message names the path and the reason.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot load the policy from {path!r}: {reason} Give a folder with a saved model, or a hub id.") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+class Policy(nn.Module):
+    """A causal language model that is being trained, and its frozen reference where one is asked for.
+
+    Args:
+        spec: what to load and how to train it; `spec.path` is loadable here (no `builtin` any more).
+        temperature: log-probabilities are of the distribution that completions are sampled from, logits / temperature.
+        with_reference: keep a frozen copy of the start (with LoRA nothing is copied).
+
+    Raises: UserError if the model cannot be loaded, or does not read its logits straight off its last hidden state.
+    """
+
+    def __init__(self, spec: PolicySpec, *, temperature: float, with_reference: bool) -> None:
+        super().__init__()
+        self.spec, self.temperature = spec, temperature
+        model, self.tokenizer = load_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
+        _check_head(model, spec.path)
+        # A plain list hides the frozen copy from parameters() and state_dict(): it is loaded again, never saved.
+        self._reference = [deepcopy(model).requires_grad_(False).eval()] if with_reference and spec.lora is None else []
+        self.model = _with_adapters(model, spec.lora) if spec.lora else model
+        self.model.train()
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model inside, adapters and all."""
+        return self.model.get_base_model() if self.spec.lora else self.model  # pyright: ignore
+
+    def forward(self, batch: UpdateBatch) -> TokenValues:
+        """Log-probabilities and entropies of every completion token of the rows, with gradient, in one pass."""
+        return self._values(self.causal_lm, batch)
+
+    @torch.no_grad()
+    def annotate(self, batch: UpdateBatch, tokens: int) -> TokenValues:
+        """The same without gradient, in micro-batches of at most `tokens` padded tokens."""
+        return self._in_micro_batches(self.causal_lm, batch, tokens)
+
+    @torch.no_grad()
+    def reference(self, batch: UpdateBatch, tokens: int) -> TokenValues:
+        """The same from the frozen reference."""
+        with self._reference_model() as model:
+            return self._in_micro_batches(model, batch, tokens)
+
+    @contextmanager
+    def _reference_model(self) -> Iterator[PreTrainedModel]:
+        if self.spec.lora:
+            with self.model.disable_adapter():  # pyright: ignore
+                yield self.causal_lm
+        else:
+            yield self._reference[0].to(self.model.device)
+
+    def _in_micro_batches(self, model: PreTrainedModel, batch: UpdateBatch, tokens: int) -> TokenValues:
+        logprobs = torch.zeros(batch["mask"].shape, device=batch.input_ids.device)
+        entropies = torch.zeros_like(logprobs)
+        for rows in micro_batches(batch.prompt_lengths + batch.lengths, tokens):
+            part = batch.rows(rows)
+            values = self._values(model, part)
+            width = part["mask"].shape[1]
+            logprobs[rows, :width], entropies[rows, :width] = values.logprobs, values.entropies
+        return TokenValues(logprobs=logprobs, entropies=entropies)
+
+    def _values(self, model: PreTrainedModel, batch: UpdateBatch) -> TokenValues:
+        rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
+        bf16 = self.spec.precision == "bfloat16"
+        with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
+            # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
+            hidden = model.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+            logits = model.get_output_embeddings()(hidden[rows, positions]).float() / self.temperature
+        logprobs = logprobs_of(logits, batch.input_ids[rows, positions + 1])
+        shape = batch["mask"].shape
+        return TokenValues(
+            logprobs=_scatter(logprobs, rows, t, shape), entropies=_scatter(entropies_of(logits), rows, t, shape)
+        )
+
+
+def _scatter(values: Float[Tensor, " K"], rows: Tensor, t: Tensor, shape: torch.Size) -> Float[Tensor, "B T"]:
+    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put((rows, t), values)
+
+
+def _with_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets))  # pyright: ignore
+
+
+@torch.no_grad()
+def _check_head(model: PreTrainedModel, path: str) -> None:
+    """Refuse a model whose logits are not simply head(hidden): a soft cap or scale would be missed by `Policy`."""
+    ids = torch.arange(4)[None, :] % model.config.get_text_config().vocab_size
+    model.eval()
+    direct = model.get_output_embeddings()(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+    if not torch.allclose(direct, model(input_ids=ids, use_cache=False).logits, atol=1e-4):
+        raise UserError(f"{path!r} changes its logits after the output layer (a soft cap or a scale), which is not supported yet")

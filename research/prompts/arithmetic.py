@@ -1,0 +1,121 @@
+"""The built-in task: sums and differences worked out step by step, every step checkable.
+
+A prompt is a chain of numbers, `47+8-19=`. A worked solution computes it from the left, one step for each operator,
+and ends with the answer: `47+8=55;55-19=36;#36`. A step may be followed by its check, in brackets, `47+8=55(55-8=47);`,
+which lengthens a solution and cannot change its answer. So the number of operators sets the difficulty, and the number
+of checks the verbosity: a policy that has learned from both kinds has a length to control as well as an answer to find.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from research.component import require
+from research.prompts.source import PromptSource
+from research.seeding import derive_seed
+from research.types import Prompt
+
+ALPHABET = "0123456789+-=;()#"
+"""Every character that prompts and solutions are made of."""
+
+_STEP = re.compile(r"(\d+)([+-])(\d+)=(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difficulty:
+    """Which chains are drawn: uniformly many operators, each an addition or a subtraction of a uniform number."""
+
+    operators: tuple[int, int] = (1, 5)
+    """Fewest and most operators in a chain; at least 1."""
+    largest: int = 99
+    """Largest number in a chain; at least 1. No intermediate result is negative or has more digits than 3."""
+
+    def __post_init__(self) -> None:
+        low, high = self.operators
+        require(1 <= low <= high, f"Difficulty: operators is (fewest, most) with 1 ≤ fewest ≤ most, got {self.operators}")
+        require(1 <= self.largest <= 999 // (high + 1), f"Difficulty: largest is 1 to {999 // (high + 1)}, got {self.largest}")
+
+
+def draw_chain(random: Random, difficulty: Difficulty) -> str:
+    """One prompt text, `a±b±…=`, whose running result stays at or above 0."""
+    total = random.randint(1, difficulty.largest)
+    text = str(total)
+    for _ in range(random.randint(*difficulty.operators)):
+        number = random.randint(1, difficulty.largest)
+        minus = number <= total and random.random() < 0.5
+        total += -number if minus else number
+        text += f"{'-' if minus else '+'}{number}"
+    return text + "="
+
+
+def worked_solution(text: str, checks: Sequence[bool] = ()) -> str:
+    """The worked solution of a prompt text; `checks[k]` says whether step k is followed by its check.
+
+    Example:
+        >>> worked_solution("47+8-19=", [True, False])
+        '47+8=55(55-8=47);55-19=36;#36'
+    """
+    first, *rest = re.findall(r"[+-]?\d+", text)
+    total, steps = int(first), ""
+    for k, signed in enumerate(rest):
+        sign, number = signed[0], int(signed[1:])
+        before, total = total, total + int(signed)
+        check = f"({total}{'-' if sign == '+' else '+'}{number}={before})" if k < len(checks) and checks[k] else ""
+        steps += f"{before}{sign}{number}={total}{check};"
+    return f"{steps}#{total}"
+
+
+def right_steps(text: str, completion: str) -> list[bool]:
+    """For each step of a completion, in order: does it continue from the step before, as the prompt says, and is it true?
+
+    Steps are separated by `;`; brackets must hold a true check of their step. What follows `#` is not a step.
+
+    Example:
+        >>> right_steps("47+8-19=", "47+8=55;55-19=37;#37")
+        [True, False]
+    """
+    first, *rest = re.findall(r"[+-]?\d+", text)
+    expected, verdicts = int(first), []
+    for k, step in enumerate(completion.split("#")[0].split(";")[:-1]):
+        after = expected + int(rest[k]) if k < len(rest) else None
+        parts = re.fullmatch(rf"{_STEP.pattern}(?:\({_STEP.pattern}\))?", step)
+        claims = parts is not None and after is not None and parts.group(1, 2, 3, 4) == (
+            str(expected), rest[k][0], rest[k][1:], str(after)
+        )  # fmt: skip
+        if claims and parts[5] is not None:
+            back = "-" if rest[k][0] == "+" else "+"
+            claims = parts.group(5, 6, 7, 8) == (str(after), back, rest[k][1:], str(expected))
+        verdicts.append(claims)
+        expected = after if after is not None else expected
+    return verdicts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic(PromptSource):
+    """Prompts of the built-in task, generated from a seed, without repetition."""
+
+    size: int
+    """How many different prompts; at least 1."""
+    seed: int
+    """The source's own seed: two sources with different seeds may share prompts, which `PromptData` takes out."""
+    difficulty: Difficulty = field(default_factory=Difficulty)
+    """Which chains are drawn."""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 1, f"Arithmetic: size is at least 1, got {self.size}")
+
+    def load(self) -> list[Prompt]:
+        random = Random(derive_seed(self.seed, "arithmetic"))
+        texts: dict[str, None] = {}
+        for _ in range(100 * self.size):
+            texts.setdefault(draw_chain(random, self.difficulty))
+            if len(texts) == self.size:
+                break
+        require(len(texts) == self.size, f"Arithmetic: this difficulty has fewer than size={self.size} different prompts")
+        return [self._prompt(index, text) for index, text in enumerate(texts)]
+
+    def _prompt(self, index: int, text: str) -> Prompt:
+        answer = worked_solution(text).rpartition("#")[2]
+        operators = text.count("+") + text.count("-")
+        return Prompt(id=f"arithmetic/{self.seed}/{index}", text=text, answer=answer, meta={"operators": operators})

@@ -1,0 +1,26 @@
+"""The prompt-source slot."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from hashlib import sha256
+
+from research.types import Prompt
+
+
+class PromptSource(ABC):
+    """A finite, ordered collection of prompts with reference answers; loading it twice gives the same prompts."""
+
+    @abstractmethod
+    def load(self) -> Sequence[Prompt]:
+        """All prompts, in the source's own order.
+
+        Raises: UserError if the source cannot be read; the message names what is missing or malformed.
+        """
+
+
+def content_hash(prompts: Sequence[Prompt]) -> str:
+    """Twelve hexadecimal digits that change when any prompt's text or answer does."""
+    digest = sha256()
+    for prompt in prompts:
+        digest.update(f"{prompt.text}\x1f{prompt.answer}\x1e".encode())
+    return digest.hexdigest()[:12]

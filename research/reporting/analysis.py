@@ -1,0 +1,154 @@
+"""From a study's tables to what a report says: a summary per cell and an effect per comparison."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from research.reporting.folder import Cell, Results, read_results
+from research.reporting.numbers import metric_name
+from research.reporting.paper import Counterparts, Paper, PaperRow, find_paper, match, read_paper
+from research.reporting.statistics import (
+    Interval,
+    Verdict,
+    holm,
+    mean_interval,
+    paired_gains,
+    sign_flip_p,
+    verdict,
+)
+
+START = "start/"
+"""Prefix of the warm start's own metrics in runs.csv."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One cell: its metric, its gain over the warm start, and the paper's row beside it."""
+
+    cell: Cell
+    values: Mapping[int, float]
+    """Seed to metric, complete runs only."""
+    metric: Interval
+    over_start: Interval
+    """Paired by seed; positive is better."""
+    paper: PaperRow | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One comparison: the gain of a cell over its reference, paired by seed."""
+
+    cell: Cell
+    reference: Cell
+    gains: tuple[float, ...]
+    """One per shared seed; positive is better."""
+    gain: Interval
+    p: float | None
+    """Sign-flip p, Holm-corrected over the study's comparisons; None without shared seeds."""
+    paper_rows: tuple[PaperRow, PaperRow] | None
+    paper_gain: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """All that the tables, figures and sentences of a report are made from."""
+
+    results: Results
+    paper: Paper | None
+    start: Interval
+    """The warm start's metric over seeds."""
+    summaries: tuple[Summary, ...]
+    effects: tuple[Effect, ...]
+    percent: bool
+    """The metric lies in [0, 1], so that it is printed in percent and its gains in percentage points."""
+
+    def summary(self, cell_id: str) -> Summary:
+        """The summary of the cell with this id."""
+        return next(summary for summary in self.summaries if summary.cell.id == cell_id)
+
+    @property
+    def metric_name(self) -> str:
+        """The study's metric by its short name."""
+        completions = self.results.study.protocol.get("completions_per_prompt")
+        return metric_name(self.results.study.metric, completions if isinstance(completions, int) else None)
+
+    @property
+    def fewest_seeds(self) -> int:
+        """The smallest number of paired seeds behind an effect; without effects, behind a cell; 0 if none has any."""
+        counts = [effect.gain.n for effect in self.effects] or [summary.metric.n for summary in self.summaries]
+        return min((n for n in counts if n > 0), default=0)
+
+
+def analyse(folder: Path) -> Analysis:
+    """Read a study's folder and work out every number of its report.
+
+    Args:
+        folder: the study's results.
+
+    Returns: the analysis.
+
+    Raises: UserError if the folder, the study or its paper cannot be read.
+    """
+    results = read_results(folder)
+    study = results.study
+    paper = read_paper(find_paper(study.paper, folder)) if study.paper else None
+    beside = match(paper, study.cells, study.comparisons, study.baseline) if paper else None
+    start = warm_start(results)
+    summaries = tuple(_summary(results, cell, start, beside) for cell in study.cells)
+    values = [*start.values(), *(value for summary in summaries for value in summary.values.values())]
+    return Analysis(
+        results=results,
+        paper=paper,
+        start=mean_interval(list(start.values())),
+        summaries=summaries,
+        effects=_corrected([_effect(results, pair, paper, beside) for pair in study.comparisons]),
+        percent=bool(values) and all(0 <= value <= 1 for value in values),
+    )
+
+
+def warm_start(results: Results) -> dict[int, float]:
+    """Seed to the warm start's metric: the mean over the cells, which share it."""
+    by_seed: dict[int, list[float]] = {}
+    for cell in results.study.cells:
+        for seed, value in results.by_seed(cell.id, START + results.study.metric).items():
+            by_seed.setdefault(seed, []).append(value)
+    return {seed: sum(values) / len(values) for seed, values in sorted(by_seed.items())}
+
+
+def _summary(results: Results, cell: Cell, start: dict[int, float], beside: Counterparts | None) -> Summary:
+    study = results.study
+    values = results.by_seed(cell.id, study.metric)
+    own_start = start | results.by_seed(cell.id, START + study.metric)
+    return Summary(
+        cell=cell,
+        values=values,
+        metric=mean_interval(list(values.values())),
+        over_start=mean_interval(paired_gains(values, own_start, direction=study.direction)),
+        paper=beside.rows.get(cell.id) if beside else None,
+    )
+
+
+def _effect(results: Results, pair: tuple[str, str], paper: Paper | None, beside: Counterparts | None) -> Effect:
+    study = results.study
+    cell, reference = (results.by_seed(cell_id, study.metric) for cell_id in pair)
+    gains = paired_gains(cell, reference, direction=study.direction)
+    gain = mean_interval(gains)
+    rows = beside.pairs.get(pair) if beside else None
+    paper_gain = paper.gain(*rows) if paper and rows else None
+    return Effect(
+        cell=study.cell(pair[0]),
+        reference=study.cell(pair[1]),
+        gains=tuple(gains),
+        gain=gain,
+        p=sign_flip_p(gains) if gains else None,
+        paper_rows=rows,
+        paper_gain=paper_gain,
+        verdict=verdict(gain, paper_gain),
+    )
+
+
+def _corrected(effects: list[Effect]) -> tuple[Effect, ...]:
+    """The effects with their p corrected together, as one family."""
+    corrected = iter(holm([effect.p for effect in effects if effect.p is not None]))
+    return tuple(effect if effect.p is None else replace(effect, p=next(corrected)) for effect in effects)

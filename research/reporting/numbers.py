@@ -1,0 +1,92 @@
+"""How numbers are written: percent with one decimal where a metric lies in [0, 1], a true minus sign, "—" for none."""
+
+from math import isnan
+
+from research.reporting.statistics import Interval
+
+NONE = "—"
+
+
+def metric_name(name: str, completions: int | None = None) -> str:
+    """A metric's short name.
+
+    Example:
+        >>> metric_name("evaluation/avg_at_k", 8), metric_name("evaluation/length_mean")
+        ('avg@8', 'length mean')
+    """
+    last = name.rsplit("/", 1)[-1]
+    if completions is not None and last.endswith("_at_k"):
+        last = f"{last.removesuffix('_at_k')}_at_{completions}"
+    return last.replace("_at_", "@").replace("_", " ")
+
+
+def number(value: float | None, *, percent: bool, signed: bool = False) -> str:
+    """One number: in percent, without the sign %, with one decimal, or with three significant digits.
+
+    A signed number that would round to 0.0 without being 0 keeps its first digit, so that its side of 0 is seen.
+
+    Example:
+        >>> number(0.3649, percent=True), number(-0.02, percent=True, signed=True), number(0.01234, percent=False)
+        ('36.5', '−2.0', '0.0123')
+        >>> number(0.0003, percent=True, signed=True)
+        '+0.03'
+    """
+    if value is None or isnan(value):
+        return NONE
+    plus = "+" if signed else ""
+    if percent:
+        points = 100 * value if abs(value) > 1e-12 else 0.0
+        text = f"{points:{plus}.1g}" if signed and 0 < abs(points) < 0.05 else f"{points:{plus}.1f}"
+    else:
+        text = f"{value:{plus},.0f}" if abs(value) >= 1000 else f"{value:{plus}.3g}"
+    return text.replace("-", "−")
+
+
+def interval(value: Interval, *, percent: bool, signed: bool = False) -> str:
+    """A mean and its interval.
+
+    Example:
+        >>> interval(Interval(mean=0.5, low=0.25, high=0.75, n=3), percent=True)
+        '50.0 [25.0, 75.0]'
+        >>> interval(Interval(mean=0.5, low=None, high=None, n=1), percent=True)
+        '50.0 [—]'
+    """
+    mean = number(value.mean, percent=percent, signed=signed)
+    if mean == NONE:
+        return NONE
+    if value.low is None:
+        return f"{mean} [{NONE}]"
+    low, high = (number(end, percent=percent, signed=signed) for end in (value.low, value.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p with three decimals.
+
+    Example:
+        >>> p_value(0.25), p_value(0.0001), p_value(None)
+        ('0.250', '<0.001', '—')
+    """
+    if p is None:
+        return NONE
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def count(n: int, noun: str) -> str:
+    """A number and its noun.
+
+    Example:
+        >>> count(1, "seed"), count(3, "seed")
+        ('1 seed', '3 seeds')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def listed(items: list[str]) -> str:
+    """Items as a phrase.
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"

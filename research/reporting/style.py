@@ -1,0 +1,53 @@
+"""How figures look: colours that the colour-blind tell apart, fonts that stay readable at the width of a README."""
+
+from collections.abc import Callable
+from itertools import cycle, islice
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from research.reporting.analysis import Analysis
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#8A7B00")
+"""Okabe and Ito's palette for the colour-blind, its yellow darkened to be seen on white."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DPI = 150
+STYLE: dict[Any, Any] = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def looks(analysis: Analysis) -> dict[str, tuple[str, str]]:
+    """Cell id to colour and marker."""
+    ids = [summary.cell.id for summary in analysis.summaries]
+    looks = zip(cycle(COLOURS), islice(cycle(MARKERS), len(ids)), strict=False)
+    return dict(zip(ids, looks, strict=True))
+
+
+def metric_scale(analysis: Analysis) -> tuple[float, str]:
+    """The factor and the unit by which the study's metric is drawn."""
+    return (100.0, ", %") if analysis.percent else (1.0, "")
+
+
+def legend(figure: Figure, ax: Axes, *, inside_up_to: int = 4) -> None:
+    """Inside the axes for few entries, beside them for more."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) > inside_up_to:
+        figure.legend(handles, labels, loc="outside right center")
+    elif labels:
+        ax.legend(handles, labels, loc="best")
+
+
+def start_line(draw: Callable[..., object], analysis: Analysis, *, scale: float) -> None:
+    """The warm start's metric as a dashed line, by `axhline` or `axvline`."""
+    if analysis.start.n:
+        draw(scale * analysis.start.mean, color="#555555", linestyle=(0, (4, 3)), linewidth=1.3, label="Warm start")

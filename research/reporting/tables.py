@@ -1,0 +1,222 @@
+"""The tables of a report: rows of text, printed as Markdown or on the terminal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from rich.table import Table as RichTable
+
+from research.reporting.analysis import Analysis, Effect, Summary, analyse
+from research.reporting.factorial import factor_effects
+from research.reporting.folder import as_number
+from research.reporting.numbers import NONE, count, interval, number, p_value
+from research.reporting.sentences import caption
+from research.reporting.statistics import Interval
+
+COSTS: Mapping[str, str] = {
+    "cost/tokens_sampled": "Tokens sampled",
+    "cost/tokens_trained": "Tokens trained",
+    "cost/prompts_drawn": "Prompts drawn",
+    "cost/groups_dropped": "Groups dropped",
+    "cost/optimizer_steps": "Optimizer steps",
+    "time/seconds": "Seconds",
+    "time/sampling_seconds": "of which sampling",
+    "time/update_seconds": "of which updates",
+}
+FINALS: Mapping[str, str] = {
+    "evaluation/truncated": "Truncated, evaluation",
+    "evaluation/length_mean": "Length, evaluation",
+    "rollouts/truncated": "Truncated, rollouts",
+    "rollouts/length_mean": "Length, rollouts",
+    "rollouts/zero_variance_groups": "Zero-variance groups",
+    "objective/entropy_mean": "Entropy, nats",
+}
+SHARES = ("evaluation/truncated", "rollouts/truncated", "rollouts/zero_variance_groups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A heading and rows of text."""
+
+    LEFT: ClassVar[frozenset[str]] = frozenset({"Against", "Verdict", "Status", "The paper's rows"})
+    """Columns of words; the first column is always one, the others hold numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def left(self) -> tuple[bool, ...]:
+        """Per column, whether it is set to the left."""
+        return tuple(position == 0 or name in self.LEFT for position, name in enumerate(self.head))
+
+    def markdown(self) -> str:
+        """The table in Markdown: words to the left, numbers to the right."""
+        rule = "|" + "".join(":--|" if left else "--:|" for left in self.left)
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (self.head, *self.rows)]
+        return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def main_table(analysis: Analysis) -> Table:
+    """The warm start, then a row per cell with its first comparison; a cell's further comparisons come last."""
+    percent = analysis.percent
+    head = ("Row", "Seeds", f"{analysis.metric_name}{', %' if percent else ''} [95 %]", "Against")
+    head += (f"Gain{', points' if percent else ''} [95 %]", "p (Holm)")
+    if analysis.paper:
+        head += (f"Paper{', ' + analysis.paper.unit if analysis.paper.unit else ''}", "Paper's gain")
+    head += ("Verdict",) if analysis.paper else ()
+    rows: list[tuple[str, ...]] = [("Warm start", str(analysis.start.n), interval(analysis.start, percent=percent))]
+    later: list[tuple[str, ...]] = []
+    for summary in analysis.summaries:
+        effects = [effect for effect in analysis.effects if effect.cell.id == summary.cell.id]
+        rows.append(_main_row(analysis, summary, effects[0] if effects else None))
+        later += [
+            ("… " + row[0], row[1], "", *row[3:]) for row in (_main_row(analysis, summary, e) for e in effects[1:])
+        ]
+    padded = [row + (NONE,) * (len(head) - len(row)) for row in (*rows, *later)]
+    return Table(head=head, rows=tuple(padded))
+
+
+def _main_row(analysis: Analysis, summary: Summary, effect: Effect | None) -> tuple[str, ...]:
+    percent, paper = analysis.percent, analysis.paper
+    row = (summary.cell.label, str(summary.metric.n), interval(summary.metric, percent=percent))
+    if effect:
+        row += (effect.reference.label, _gain(effect.gain, summary.metric.n, percent=percent), p_value(effect.p))
+    else:
+        row += (NONE, NONE, NONE)
+    if not paper:
+        return row
+    pair = effect.paper_rows if effect else None
+    beside = pair[0] if pair else summary.paper
+    row += (number(beside.value if beside else None, percent=False),)
+    row += (number(effect.paper_gain if effect else None, percent=False, signed=True),)
+    return (*row, effect.verdict if effect else NONE)
+
+
+def _gain(gain: Interval, seeds: int, *, percent: bool) -> str:
+    """A gain and its interval, with its number of seeds where that is not the row's."""
+    text = interval(gain, percent=percent, signed=True)
+    return text if gain.n == seeds else f"{text} ({count(gain.n, 'paired seed')})"
+
+
+def factors_table(analysis: Analysis) -> Table | None:
+    """Main effects and interactions; None unless the design is factorial and complete for at least one seed."""
+    study = analysis.results.study
+    if study.design != "factorial":
+        return None
+    values = {summary.cell.id: summary.values for summary in analysis.summaries}
+    rows = tuple(
+        (
+            effect.name,
+            str(effect.gain.n),
+            interval(effect.gain, percent=analysis.percent, signed=True),
+            p_value(effect.p),
+        )
+        for effect in factor_effects(study.cells, values, direction=study.direction)
+    )
+    unit = ", points" if analysis.percent else ""
+    return Table(head=("Effect", "Paired seeds", f"Gain{unit} [95 %]", "p (Holm)"), rows=rows) if rows else None
+
+
+def counterparts_table(analysis: Analysis) -> Table | None:
+    """Which rows of the paper stand beside which comparison; None if none do."""
+    rows = [
+        (
+            f"{effect.cell.label} vs {effect.reference.label}",
+            f"{effect.paper_rows[0].name} vs {effect.paper_rows[1].name}",
+            " vs ".join(number(row.value, percent=False) for row in effect.paper_rows),
+        )
+        for effect in analysis.effects
+        if effect.paper_rows
+    ]
+    return Table(head=("Comparison", "The paper's rows", "The paper's numbers"), rows=tuple(rows)) if rows else None
+
+
+def start_table(analysis: Analysis) -> Table:
+    """Every cell's gain over the warm start."""
+    head = ("Row", "Paired seeds", f"Gain over the warm start{', points' if analysis.percent else ''} [95 %]")
+    rows = tuple(
+        (
+            summary.cell.label,
+            str(summary.over_start.n),
+            interval(summary.over_start, percent=analysis.percent, signed=True),
+            "yes" if summary.over_start.above_zero else "no",
+        )
+        for summary in analysis.summaries
+    )
+    return Table(head=(*head, "Clearly above the warm start"), rows=rows)
+
+
+def means_table(analysis: Analysis, columns: Mapping[str, str]) -> Table | None:
+    """The mean over complete runs of each column per cell; None if runs.csv has none of the columns."""
+    results = analysis.results
+    values = {
+        summary.cell.id: {column: results.by_seed(summary.cell.id, column) for column in columns}
+        for summary in analysis.summaries
+    }
+    kept = {column: name for column, name in columns.items() if any(found[column] for found in values.values())}
+    if not kept:
+        return None
+    runs = results.complete["cell"].tolist()
+    rows = tuple(
+        (s.cell.label, str(runs.count(s.cell.id)), *(_mean(values[s.cell.id][column], column) for column in kept))
+        for s in analysis.summaries
+    )
+    return Table(head=("Row", "Runs", *(f"{n}, %" if c in SHARES else n for c, n in kept.items())), rows=rows)
+
+
+def _mean(values: Mapping[int, float], column: str) -> str:
+    if not values:
+        return NONE
+    mean = sum(values.values()) / len(values)
+    if column in COSTS:
+        return f"{mean:,.1f}" if column.startswith("time/") else f"{mean:,.0f}"
+    return number(mean, percent=column in SHARES)
+
+
+def runs_table(analysis: Analysis) -> Table:
+    """Every run, complete or not, and where it comes from."""
+    results = analysis.results
+    origins = {str(row["run"]): row for row in results.provenance.to_dict("records")}
+    kept = [c for c in ("config_hash", "data_hash", "mlflow_run_id", "commit") if c in results.provenance]
+    rows = []
+    for run in results.runs.to_dict("records"):
+        name = str(run["run"])
+        origin = [_code(origins.get(name, {}).get(c)) for c in kept]
+        metric = number(as_number(run.get(results.study.metric)), percent=analysis.percent)
+        rows.append((name, str(run["status"]), metric, *origin))
+    heads = {"config_hash": "Config", "data_hash": "Data", "mlflow_run_id": "MLflow run", "commit": "Commit"}
+    unit = ", %" if analysis.percent else ""
+    return Table(head=("Run", "Status", analysis.metric_name + unit, *(heads[c] for c in kept)), rows=tuple(rows))
+
+
+def _code(value: object) -> str:
+    return NONE if value is None or value != value else f"`{value}`"
+
+
+def rich_table(table: Table, *, title: str, note: str) -> RichTable:
+    """The table for the terminal."""
+    shown = RichTable(title=title, caption=note, caption_justify="left", title_justify="left")
+    for name, left in zip(table.head, table.left, strict=True):
+        shown.add_column(name.replace("[", "\\["), justify="left" if left else "right")
+    for row in table.rows:
+        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
+    return shown
+
+
+def terminal_table(folder: Path) -> RichTable:
+    """The main table of a study for the terminal.
+
+    Args:
+        folder: the study's results.
+
+    Returns: the table, with its caption.
+
+    Raises: UserError if the folder, the study or its paper cannot be read.
+    """
+    analysis = analyse(folder)
+    missing: Sequence[tuple[str, str]] = analysis.results.missing()
+    note = caption(analysis)
+    if missing:
+        note += f"\nWithout these runs: {', '.join(f'{run} ({why})' for run, why in missing)}."
+    return rich_table(main_table(analysis), title=analysis.results.study.name, note=note.replace("[", "\\["))

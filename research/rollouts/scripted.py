@@ -1,0 +1,45 @@
+"""A sampler without a model: completions are written down. For tests of everything around the sampler."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from research.rollouts.sampler import Decoding, Sampler
+from research.types import Completion, Group, Prompt
+
+
+class ScriptedSampler(Sampler):
+    """Completes each prompt with the texts that a script gives for it, in turn.
+
+    Args:
+        script: prompt text → completion texts; asked for n completions it gives the next n, starting again at the end.
+
+    Raises: KeyError if a prompt is not in the script.
+    """
+
+    def __init__(self, script: Mapping[str, Sequence[str]]) -> None:
+        self.script = script
+        self.calls: dict[str, int] = {}
+
+    def attach(self, model: Any, tokenizer: Any) -> None:
+        """Keep the tokenizer; the model is not asked."""
+        self.tokenizer = tokenizer
+
+    def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
+        """The script's next n completions of each prompt, cut at `decoding.max_tokens`; log-probabilities are 0."""
+        return [self._group(prompt, n, decoding) for prompt in prompts]
+
+    def _group(self, prompt: Prompt, n: int, decoding: Decoding) -> Group:
+        texts, start = self.script[prompt.text], self.calls.get(prompt.text, 0)
+        self.calls[prompt.text] = start + n
+        completions = tuple(self._completion(texts[(start + k) % len(texts)], decoding) for k in range(n))
+        return Group(prompt=prompt, prompt_ids=tuple(self.tokenizer(prompt.text)["input_ids"]), completions=completions)
+
+    def _completion(self, text: str, decoding: Decoding) -> Completion:
+        ids = [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
+        kept = tuple(ids[: decoding.max_tokens])
+        return Completion(
+            token_ids=kept,
+            rollout_logprobs=(0.0,) * len(kept),
+            text=self.tokenizer.decode(kept, skip_special_tokens=True),
+            finish_reason="stop" if len(kept) == len(ids) else "length",
+        )

@@ -1,0 +1,119 @@
+"""Sampling with transformers' `generate`, in large batches, with the sampler's log-probabilities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+
+from research.rollouts.sampler import Decoding, Sampler
+from research.seeding import derive_seed, torch_seed
+from research.types import Completion, Group, Prompt
+
+
+class _ChosenLogProbs(LogitsProcessor):
+    """Records log p(token) of each sampled token, from the very scores it was drawn from.
+
+    `generate` calls it before each draw, when the previous draw is the last column of `input_ids`; so only one step's
+    scores are held at a time, never [T B V]. Comes last, after temperature and top-p.
+    """
+
+    def __init__(self) -> None:
+        self.columns: list[Tensor] = []
+        self._scores: Tensor | None = None
+
+    def __call__(self, input_ids: Int[Tensor, "B S"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        self._close(input_ids[:, -1])
+        self._scores = scores
+        return scores
+
+    def finish(self, sequences: Int[Tensor, "B S"]) -> Float[Tensor, "B T"]:
+        """The log-probabilities of the T sampled columns."""
+        self._close(sequences[:, -1])
+        return torch.stack(self.columns, dim=1)
+
+    def _close(self, drawn: Int[Tensor, " B"]) -> None:
+        if self._scores is not None:
+            log_p = torch.log_softmax(self._scores.float(), -1)
+            self.columns.append(log_p.gather(-1, drawn[:, None]).squeeze(-1))
+
+
+class TransformersSampler(Sampler):
+    """Samples with the policy itself, through `generate`.
+
+    Args:
+        max_rows: completions sampled at once, at least 1; bounds memory. It decides which rows share a batch, and so
+            takes part in what is drawn.
+    """
+
+    def __init__(self, *, max_rows: int = 512) -> None:
+        if max_rows < 1:
+            raise ValueError(f"TransformersSampler: max_rows is at least 1, got {max_rows}")
+        self.max_rows = max_rows
+
+    def attach(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Sample from this model; the tokenizer pads on the left from now on, as generation needs."""
+        tokenizer.padding_side = "left"
+        self.model, self.tokenizer = model, tokenizer
+
+    def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
+        """n completions of each prompt; a pure function of the weights, the arguments and `max_rows`."""
+        chunk = max(1, self.max_rows // n)
+        groups = []
+        for start in range(0, len(prompts), chunk):
+            with torch_seed(derive_seed(seed, start)):
+                groups += self._sample_chunk(prompts[start : start + chunk], n, decoding)
+        return groups
+
+    @torch.no_grad()
+    def _sample_chunk(self, prompts: Sequence[Prompt], n: int, decoding: Decoding) -> list[Group]:
+        device = self.model.device
+        encoded = self.tokenizer([prompt.text for prompt in prompts], padding=True, return_tensors="pt").to(device)
+        recorder = _ChosenLogProbs()
+        was_training = self.model.training
+        self.model.eval()
+        sequences = self.model.generate(
+            input_ids=encoded["input_ids"],
+            attention_mask=encoded["attention_mask"],
+            do_sample=True,
+            num_return_sequences=n,
+            max_new_tokens=decoding.max_tokens,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            top_k=0,
+            logits_processor=LogitsProcessorList([recorder]),
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        self.model.train(was_training)
+        logprobs = recorder.finish(sequences).cpu().tolist()
+        drawn = sequences[:, encoded["input_ids"].shape[1] :].cpu().tolist()
+        completions = self._completions(drawn, logprobs)
+        return [
+            Group(
+                prompt=prompt,
+                prompt_ids=tuple(encoded["input_ids"][k][encoded["attention_mask"][k].bool()].tolist()),
+                completions=tuple(completions[k * n : (k + 1) * n]),
+            )
+            for k, prompt in enumerate(prompts)
+        ]
+
+    def _completions(self, drawn: list[list[int]], logprobs: list[list[float]]) -> list[Completion]:
+        end = self._end_tokens()
+        lengths = [next((t + 1 for t, token in enumerate(row) if token in end), len(row)) for row in drawn]
+        kept = [row[:length] for row, length in zip(drawn, lengths, strict=True)]
+        texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
+        return [
+            Completion(
+                token_ids=tuple(ids),
+                rollout_logprobs=tuple(values[: len(ids)]),
+                text=text,
+                finish_reason="stop" if ids[-1] in end else "length",
+            )
+            for ids, values, text in zip(kept, logprobs, texts, strict=True)
+        ]
+
+    def _end_tokens(self) -> set[int]:
+        end = self.model.generation_config.eos_token_id
+        return set(end) if isinstance(end, list) else {end}

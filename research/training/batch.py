@@ -1,0 +1,46 @@
+"""Groups → the tensors of an update batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from research.types import Group, UpdateBatch, length_mask
+
+
+def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> UpdateBatch:
+    """The rows of the groups in order, with `mask`, `lengths`, `truncated`, `outcomes`, `rollout_logprobs`, and what the groups are annotated with.
+
+    Args:
+        groups: at least one, all of the same size G.
+        pad: the token that fills the rows on the right.
+        device: where the tensors live.
+    """
+    completions = [completion for group in groups for completion in group.completions]
+    prompts = [group.prompt_ids for group in groups for _ in group.completions]
+    lengths = torch.tensor([len(completion.token_ids) for completion in completions])
+    mask = length_mask(lengths)
+    G = len(groups[0].completions)
+    rows = [
+        torch.tensor([*prompt, *completion.token_ids])
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    quantities = {
+        "mask": mask,
+        "lengths": lengths.reshape(-1, G),
+        "truncated": torch.tensor([completion.truncated for completion in completions]),
+        "outcomes": torch.tensor([group.outcomes for group in groups], dtype=torch.float32),
+        "rollout_logprobs": _padded([torch.tensor(c.rollout_logprobs) for c in completions], mask),
+    }
+    for name in groups[0].annotations:
+        quantities[name] = _padded([values for group in groups for values in group.annotations[name]], mask)
+    return UpdateBatch(
+        input_ids=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(device),
+        prompt_lengths=torch.tensor([len(prompt) for prompt in prompts], device=device),
+        lengths=lengths.to(device),
+        quantities={name: value.to(device) for name, value in quantities.items()},
+    )
+
+
+def _padded(values: list[Tensor], mask: Tensor) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(values, batch_first=True).reshape(mask.shape)

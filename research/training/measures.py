@@ -1,0 +1,104 @@
+"""The metrics of a training step: each is one line, with its unit and range beside it.
+
+Means over tokens are sums divided by counts at the end, so micro-batches cannot change them.
+"""
+
+from collections import defaultdict
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from research.objective.objective import Terms
+from research.rollouts import Collected
+from research.types import UpdateBatch
+
+
+def collected_measures(collected: Collected) -> dict[str, float]:
+    """Of all groups sampled in the step, kept or not."""
+    groups = collected.sampled
+    completions = [completion for group in groups for completion in group.completions]
+    lengths = [len(completion.token_ids) for completion in completions]
+    return {
+        "rewards/accuracy": fmean(right for group in groups for right in group.right),  # share right, 0 to 1
+        "rewards/outcome_mean": fmean(outcome for group in groups for outcome in group.outcomes),  # reward units
+        "rollouts/length_mean": fmean(lengths),  # tokens
+        "rollouts/length_max": max(lengths),  # tokens
+        "rollouts/truncated": fmean(completion.truncated for completion in completions),  # share, 0 to 1
+        "rollouts/zero_variance_groups": fmean(min(g.outcomes) == max(g.outcomes) for g in groups),  # share, 0 to 1
+        "rollouts/all_right_groups": fmean(all(group.right) for group in groups),  # share, 0 to 1
+        "rollouts/all_wrong_groups": fmean(not any(group.right) for group in groups),  # share, 0 to 1
+        "rollouts/rounds": collected.rounds,  # sampling rounds
+        "rollouts/groups_trained": len(collected.groups),  # groups
+        "rollouts/groups_stale": sum(g.step < groups[0].step for g in collected.groups),  # groups of earlier steps
+    }
+
+
+def credit_measures(batch: UpdateBatch) -> dict[str, float]:
+    """Of the rows that train."""
+    mask, advantages, rewards = batch["mask"], batch["advantages"], batch["rewards"]
+    return {
+        "rewards/reward_mean": float(rewards.mean()),  # reward units, shaping included
+        "credit/advantage_abs_mean": float(advantages[mask].abs().mean()),  # per token
+        "credit/zero_advantage_tokens": float((advantages[mask] == 0).float().mean()),  # share, 0 to 1
+        "credit/removed_tokens": float((batch["weights"][mask] == 0).float().mean()),  # share, 0 to 1
+    }
+
+
+class UpdateMeasures:
+    """Sums over the micro-batches of a step's updates."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = defaultdict(float)
+        self.ratio_max, self.importance_gap_max = 0.0, 0.0
+
+    def add_rows(self, rows: UpdateBatch, terms: Terms, leaves: list[Tensor]) -> None:
+        """Add one micro-batch; `leaves` are the log-probabilities and entropies that `terms` were computed from."""
+        mask, advantages = rows["mask"], rows["advantages"]
+        logprobs, entropies = leaves[0].detach(), leaves[1].detach()
+        slope = torch.autograd.grad(terms.gain.sum(), leaves[0], allow_unused=True)[0]
+        still = torch.zeros_like(mask) if slope is None else mask & (slope == 0)
+        up, down = still & (advantages > 0), still & (advantages < 0)
+        gap = (rows["old_logprobs"] - rows["rollout_logprobs"]).abs()[mask] if "old_logprobs" in rows.quantities else None
+        for name, value in {
+            "tokens": mask.sum(),
+            "loss": terms.loss,
+            "entropy": entropies[mask].sum(),
+            "probability": logprobs[mask].exp().sum(),
+            "kl": terms.kl[mask].sum(),
+            "ratio": terms.ratio[mask].sum(),
+            "clipped_up": up.sum(),
+            "clipped_down": down.sum(),
+            "clipped_up_probability": logprobs[up].exp().sum(),
+            "gap": gap.sum() if gap is not None else 0.0,
+        }.items():
+            self.sums[name] += float(value)
+        self.ratio_max = max(self.ratio_max, float(terms.ratio[mask].max()))
+        self.importance_gap_max = max(self.importance_gap_max, float(gap.max()) if gap is not None else 0.0)
+
+    def add_step(self, gradient_norm: float, taken: bool) -> None:
+        """Add one optimizer step (or one that was skipped)."""
+        self.sums["steps"] += 1
+        self.sums["taken"] += taken
+        self.sums["gradient_norm"] += gradient_norm if taken else 0.0
+
+    def summary(self) -> dict[str, float]:
+        """Means per token and per optimizer step."""
+        s, tokens, taken = self.sums, self.sums["tokens"], max(1.0, self.sums["taken"])
+        return {
+            "objective/loss": s["loss"] / s["steps"],  # −J, mean over minibatches
+            "objective/entropy_mean": s["entropy"] / tokens,  # nats a token
+            "objective/probability_mean": s["probability"] / tokens,  # of the sampled tokens, 0 to 1
+            "objective/kl_mean": s["kl"] / tokens,  # β·nats a token
+            "objective/ratio_mean": s["ratio"] / tokens,
+            "objective/ratio_max": self.ratio_max,
+            "objective/clip_high_fraction": s["clipped_up"] / tokens,  # Â > 0 and no gradient; share of tokens
+            "objective/clip_low_fraction": s["clipped_down"] / tokens,  # Â < 0 and no gradient; share of tokens
+            "objective/clip_high_probability": s["clipped_up_probability"] / max(1.0, s["clipped_up"]),  # 0 to 1
+            "objective/gradient_norm": s["gradient_norm"] / taken,  # before clipping
+            "rollouts/logprob_gap_mean": s["gap"] / tokens,  # |old − rollout|, nats
+            "rollouts/logprob_gap_max": self.importance_gap_max,  # nats
+            "tokens_trained": tokens,
+            "optimizer_steps": s["taken"],
+            "nonfinite_updates": s["steps"] - s["taken"],
+        }

@@ -1,0 +1,134 @@
+"""One run in one folder: start it, or continue it where its last checkpoint stands."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+
+from research.component import require
+from research.errors import UserError
+from research.training.checkpoint import AtomicCheckpointIO
+from research.tracking import RunLogger, merged_steps, replace_text
+
+RESULT, CONFIG, CHECKPOINT = "result.json", "config.yaml", "last.ckpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How long a run is, and how often it looks up."""
+
+    steps: int
+    """Steps: one collect and its updates each; at least 1."""
+    evaluate_every: int
+    """Steps between evaluations; the warm start and the last step are always evaluated. At least 1."""
+    checkpoint_every: int
+    """Steps between checkpoints: what a kill can lose at most. At least 1."""
+    folder: str | None = None
+    """Where the run lives; null takes runs/<recipe's name>-s<seed>."""
+    tracking: str | None = None
+    """MLflow's store; null takes $MLFLOW_TRACKING_URI, or sqlite in the folder above the run's."""
+    save_policy: bool = True
+    """Save the final policy and tokenizer as transformers does, in <folder>/policy."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "evaluate_every", "checkpoint_every"):
+            require(getattr(self, name) >= 1, f"run.{name} is at least 1, got {getattr(self, name)}")
+        require(
+            self.steps % self.evaluate_every == 0,
+            f"run.steps is a multiple of run.evaluate_every, so that the last step is evaluated; got {self.steps} and {self.evaluate_every}",
+        )
+
+
+class Checkpoints(Callback):
+    """Replaces the run's one checkpoint after every `every` steps and after the last, never within a step."""
+
+    def __init__(self, path: Path, every: int, steps: int) -> None:
+        self.path, self.every, self.steps = path, every, steps
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save, if it is time to."""
+        if pl_module.steps_done % self.every == 0 or pl_module.steps_done == self.steps:
+            trainer.save_checkpoint(self.path)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the run in this folder reached its last step."""
+    return (folder / RESULT).exists()
+
+
+def execute(trainer: Trainer, module: Any, data: Any, settings: RunSettings, folder: Path) -> dict[str, Any]:
+    """Train to the last step, from the folder's checkpoint if it has one.
+
+    Returns: the result, also written to `result.json`: the metrics of the warm start and of the last step.
+
+    Raises: UserError if training cannot go on; what was checkpointed stays.
+    """
+    checkpoint = folder / CHECKPOINT
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if checkpoint.exists():
+            logger = trainer.logger
+            assert isinstance(logger, RunLogger)
+            logger.forget_after(_steps_in(trainer, checkpoint))
+            trainer.fit(module, data, ckpt_path=str(checkpoint), weights_only=False)
+        else:
+            RunLogger(folder).forget_after(-1)
+            trainer.validate(module, data, verbose=False)
+            trainer.fit(module, data)
+    if module.steps_done < settings.steps:
+        raise KeyboardInterrupt
+    return write_result(folder, data, settings)
+
+
+def write_result(folder: Path, data: Any, settings: RunSettings) -> dict[str, Any]:
+    """Collect the run's first and last metrics into `result.json`, whose existence says that the run is complete."""
+    steps = merged_steps(folder)
+    evaluated = [step for step, metrics in steps.items() if "evaluation/avg_at_k" in metrics]
+    result = {
+        "steps": settings.steps,
+        "start": {name: value for name, value in steps[0].items() if name.startswith("evaluation/")},
+        "last": steps[settings.steps],
+        "seconds": _summed_times(steps.values()),
+        "evaluated": evaluated,
+        "data_hashes": data.hashes(),
+    }
+    replace_text(folder / RESULT, json.dumps(result, indent=2))
+    return result
+
+
+def _summed_times(steps: Iterable[dict[str, float]]) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for metrics in steps:
+        for name, value in metrics.items():
+            if name.startswith("time/"):
+                seconds[name] = seconds.get(name, 0.0) + value
+    return seconds
+
+
+def _steps_in(trainer: Trainer, checkpoint: Path) -> int:
+    state = trainer.strategy.checkpoint_io.load_checkpoint(checkpoint)
+    if "research" not in state:
+        raise UserError(f"{checkpoint} was not written by a run of this program, so it cannot be resumed")
+    return state["research"]["steps_done"]
+
+
+def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callback]) -> dict[str, Any]:
+    """What `lightning.Trainer` is given beyond the recipe's own `trainer` section."""
+    for noisy in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return {
+        "max_epochs": settings.steps,
+        "check_val_every_n_epoch": settings.evaluate_every,
+        "num_sanity_val_steps": 0,
+        "logger": RunLogger(folder),
+        "callbacks": [*callbacks, Checkpoints(folder / CHECKPOINT, settings.checkpoint_every, settings.steps)],
+        "plugins": [AtomicCheckpointIO()],
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }

@@ -1,0 +1,93 @@
+"""Supervised fine-tuning: −log p of the demonstrations' completion tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from research.component import require
+from research.policy.logprobs import completion_positions
+from research.seeding import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """A prompt and a completion to imitate, as tokens; the completion ends with the end token."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTSettings:
+    """How long and how fast to imitate."""
+
+    steps: int
+    """Optimizer steps; at least 1."""
+    batch: int
+    """Demonstrations in a step; at least 1."""
+    learning_rate: float
+    """Peak, after warm-up; decays linearly to a twentieth. Above 0."""
+    warmup_steps: int = 30
+    """Optimizer steps of linear warm-up."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1 and self.batch >= 1, f"SFT: steps and batch are at least 1, got {self.steps} and {self.batch}")
+        require(self.learning_rate > 0, f"SFT: learning_rate is above 0, got {self.learning_rate}")
+
+
+class SFTModule(LightningModule):
+    """Imitates demonstrations.
+
+        loss = − Σ_{i,t} log π_θ(o_{i,t} | q_i, o_{i,<t}) / Σ_i |o_i|
+    """
+
+    def __init__(self, model: Any, settings: SFTSettings) -> None:
+        super().__init__()
+        self.model, self.settings = model, settings
+
+    def training_step(self, batch: list[Demonstration], _: int) -> Float[Tensor, ""]:
+        """The loss of one batch."""
+        rows = [torch.tensor([*d.prompt_ids, *d.completion_ids], device=self.device) for d in batch]
+        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        prompts = torch.tensor([len(d.prompt_ids) for d in batch], device=self.device)
+        lengths = torch.tensor([len(d.completion_ids) for d in batch], device=self.device)
+        row, _, position = completion_positions(prompts, lengths)
+        logits = self.model(input_ids=input_ids, use_cache=False).logits[row, position]
+        loss = torch.nn.functional.cross_entropy(logits.float(), input_ids[row, position + 1])
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def transfer_batch_to_device(
+        self, batch: list[Demonstration], device: torch.device, dataloader_idx: int
+    ) -> list[Demonstration]:
+        """Demonstrations become tensors in the step."""
+        return batch
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; linear warm-up, then linear decay."""
+        s = self.settings
+        optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+        schedule = LambdaLR(optimizer, lambda k: min((k + 1) / max(1, s.warmup_steps), max(0.05, 1 - k / s.steps)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def batches(demonstrations: Sequence[Demonstration], settings: SFTSettings, seed: int) -> DataLoader:
+    """One batch a step, in a seeded order; within runs of eight batches, rows of like length share a batch."""
+    random, run = Random(derive_seed(seed, "sft")), 8 * settings.batch
+    order: list[Demonstration] = []
+    while len(order) < settings.steps * settings.batch:
+        order += random.sample(demonstrations, len(demonstrations))
+    planned: list[list[Demonstration]] = []
+    for start in range(0, settings.steps * settings.batch, run):
+        pool = sorted(order[start : start + run], key=lambda d: len(d.prompt_ids) + len(d.completion_ids))
+        pieces = [pool[k : k + settings.batch] for k in range(0, len(pool), settings.batch)]
+        planned += random.sample(pieces, len(pieces))
+    return DataLoader(planned[: settings.steps], batch_size=None)  # pyright: ignore[reportArgumentType]

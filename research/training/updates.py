@@ -1,0 +1,47 @@
+"""How an update batch becomes optimizer steps: epochs × minibatches, each in micro-batches of a token budget."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from research.component import require
+from research.seeding import derive_seed
+from research.types import UpdateBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Updates:
+    """Optimizer steps per update batch.
+
+    A minibatch's loss is multiplied by the number of minibatches M, so its gradient is an unbiased estimate of the
+    whole batch's: with coefficients c computed over the batch, E[ M · Σ_{i∈minibatch} c_i g_i ] = Σ_i c_i g_i.
+    """
+
+    epochs: int
+    """Passes over the update batch (PPO's μ); at least 1."""
+    minibatches: int
+    """Optimizer steps in each pass; at least 1."""
+    micro_batch_tokens: int
+    """Padded tokens in one forward pass; bounds memory and has no influence on the gradient."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, f"Updates: epochs is at least 1, got {self.epochs}")
+        require(self.minibatches >= 1, f"Updates: minibatches is at least 1, got {self.minibatches}")
+        require(self.micro_batch_tokens >= 1, f"Updates: micro_batch_tokens is at least 1, got {self.micro_batch_tokens}")
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the only optimizer step is taken where the ratio is 1."""
+        return self.epochs == 1 and self.minibatches == 1
+
+    def split(self, batch: UpdateBatch, seed: int) -> Iterator[UpdateBatch]:
+        """The minibatches of every epoch, rows shuffled by the seed, coefficients scaled by M."""
+        rows = len(batch.lengths)
+        pieces = min(self.minibatches, rows)
+        scaled = batch.with_quantities(coefficients=batch["coefficients"] * pieces)
+        for epoch in range(self.epochs):
+            generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
+            order = torch.randperm(rows, generator=generator) if pieces > 1 else torch.arange(rows)
+            for piece in order.tensor_split(pieces):
+                yield scaled.rows(piece.to(batch.lengths.device))

@@ -1,0 +1,126 @@
+"""The nouns: prompt, completion, group, rollouts, update batch.
+
+Axes: N prompts, G completions a prompt, B = N·G rows (row n·G + g is completion g of prompt n), T completion tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A text given to the policy, with the reference answer that verifies its completions."""
+
+    id: str
+    """Unique within its source; names the prompt in results."""
+    text: str
+    """What the policy reads, before tokenization."""
+    answer: str
+    """The reference answer, as the verifier expects it."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else the source knows: difficulty, level, the row it came from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What the sampler generated for one prompt."""
+
+    token_ids: tuple[int, ...]
+    """The generated tokens, the end token included when there is one; at least one token."""
+    rollout_logprobs: tuple[float, ...]
+    """The sampler's log-probability of each token, after temperature and truncation; nats."""
+    text: str
+    """The decoded tokens without special tokens."""
+    finish_reason: Literal["stop", "length"]
+    """`stop`: the policy ended it; `length`: it was cut at the limit, i.e. truncated."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit cut it."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The G completions of one prompt and what is known about them from the moment of sampling."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+    outcomes: tuple[float, ...] = ()
+    """The verifiers' reward of each completion, before any shaping."""
+    right: tuple[bool, ...] = ()
+    """Whether every verifier accepted each completion."""
+    annotations: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    """Per-token quantities of the policy that sampled the group, by name (`old_logprobs`, `entropies`), one [T_i] each."""
+    step: int = 0
+    """The step at which the group was sampled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateBatch:
+    """The rollouts of one step as tensors: all that `credit` reads and all that `objective` reads.
+
+    `quantities` holds every tensor a component may name in its `__call__`: `mask`, `truncated`, `lengths`, `rewards`,
+    `outcomes`, and, where some component needs them, `old_logprobs`, `rollout_logprobs`, `ref_logprobs`, `entropies`;
+    after credit also `advantages`, `weights` and `coefficients`.
+    """
+
+    input_ids: Int[Tensor, "B S"]
+    """Prompt and completion, right-padded."""
+    prompt_lengths: Int[Tensor, " B"]
+    lengths: Int[Tensor, " B"]
+    """Completion tokens of each row."""
+    quantities: Mapping[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The quantity called `name`."""
+        return self.quantities[name]
+
+    def with_quantities(self, **more: Tensor) -> "UpdateBatch":
+        """The same rows with more named quantities."""
+        return UpdateBatch(
+            input_ids=self.input_ids,
+            prompt_lengths=self.prompt_lengths,
+            lengths=self.lengths,
+            quantities={**self.quantities, **more},
+        )
+
+    def rows(self, index: Int[Tensor, " R"]) -> "UpdateBatch":
+        """The rows named by `index`, cut to the longest row and longest completion among them.
+
+        Quantities per group ([N G]) do not survive a selection of rows and are left behind.
+        """
+        lengths, prompt_lengths = self.lengths[index], self.prompt_lengths[index]
+        width, span = int(lengths.max()), int((lengths + prompt_lengths).max())
+        B, T = self["mask"].shape
+        kept = {}
+        for name, value in self.quantities.items():
+            if value.shape == (B, T):
+                kept[name] = value[index, :width]
+        return UpdateBatch(
+            input_ids=self.input_ids[index, :span], prompt_lengths=prompt_lengths, lengths=lengths, quantities=kept
+        )
+
+
+def length_mask(lengths: Int[Tensor, " B"]) -> Bool[Tensor, "B T"]:
+    """True where a completion token counts: mask[i, t] = t < |o_i|, T = max |o_i|.
+
+    Example:
+        >>> length_mask(torch.tensor([1, 3]))
+        tensor([[ True, False, False],
+                [ True,  True,  True]])
+    """
+    return torch.arange(int(lengths.max()), device=lengths.device)[None, :] < lengths[:, None]
+
+
+def over_tokens(
+    per_completion: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """Give every token of a completion the completion's value, and padding 0."""
+    return per_completion.reshape(-1, 1).to(torch.float32).expand(mask.shape) * mask
