@@ -26,9 +26,9 @@ _STEP = re.compile(r"(\d+)([+-])(\d+)=(\d+)")
 class Difficulty:
     """Which chains are drawn: uniformly many operators, each an addition or a subtraction of a uniform number."""
 
-    operators: tuple[int, int] = (1, 5)
+    operators: tuple[int, int] = (1, 4)
     """Fewest and most operators in a chain; at least 1."""
-    largest: int = 99
+    largest: int = 9
     """Largest number in a chain; at least 1. No intermediate result is negative or has more digits than 3."""
 
     def __post_init__(self) -> None:
@@ -49,18 +49,28 @@ def draw_chain(random: Random, difficulty: Difficulty) -> str:
     return text + "="
 
 
-def worked_solution(text: str, checks: Sequence[bool] = ()) -> str:
-    """The worked solution of a prompt text; `checks[k]` says whether step k is followed by its check.
+def worked_solution(text: str, checks: Sequence[bool] = (), slips: Sequence[int] = ()) -> str:
+    """The worked solution of a prompt text.
+
+    Args:
+        text: the prompt.
+        checks: whether step k is followed by its check; steps beyond the list are not.
+        slips: what is added to the result of step k by mistake; the solution goes on from the mistaken result. A slip
+            that would make a result negative is not made.
 
     Example:
         >>> worked_solution("47+8-19=", [True, False])
         '47+8=55(55-8=47);55-19=36;#36'
+        >>> worked_solution("47+8-19=", slips=[1])
+        '47+8=56;56-19=37;#37'
     """
     first, *rest = re.findall(r"[+-]?\d+", text)
     total, steps = int(first), ""
     for k, signed in enumerate(rest):
         sign, number = signed[0], int(signed[1:])
-        before, total = total, total + int(signed)
+        before, total = total, max(0, total + int(signed))
+        slipped = total + (slips[k] if k < len(slips) else 0)
+        total = slipped if slipped >= 0 else total
         check = f"({total}{'-' if sign == '+' else '+'}{number}={before})" if k < len(checks) and checks[k] else ""
         steps += f"{before}{sign}{number}={total}{check};"
     return f"{steps}#{total}"
@@ -93,27 +103,32 @@ def right_steps(text: str, completion: str) -> list[bool]:
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic(PromptSource):
-    """Prompts of the built-in task, generated from a seed, without repetition."""
+    """Prompts of the built-in task, generated from a seed."""
 
     size: int
-    """How many different prompts; at least 1."""
+    """How many prompts; at least 1."""
     seed: int
     """The source's own seed: two sources with different seeds may share prompts, which `PromptData` takes out."""
     difficulty: Difficulty = field(default_factory=Difficulty)
     """Which chains are drawn."""
+    distinct: bool = True
+    """Whether a text comes only once. If not, short chains, of which there are few, stay as frequent as long ones."""
 
     def __post_init__(self) -> None:
         require(self.size >= 1, f"Arithmetic: size is at least 1, got {self.size}")
 
     def load(self) -> list[Prompt]:
         random = Random(derive_seed(self.seed, "arithmetic"))
-        texts: dict[str, None] = {}
+        drawn: list[str] = []
+        seen: set[str] = set()
         for _ in range(100 * self.size):
-            texts.setdefault(draw_chain(random, self.difficulty))
-            if len(texts) == self.size:
-                break
-        require(len(texts) == self.size, f"Arithmetic: this difficulty has fewer than size={self.size} different prompts")
-        return [self._prompt(index, text) for index, text in enumerate(texts)]
+            text = draw_chain(random, self.difficulty)
+            if not self.distinct or text not in seen:
+                drawn.append(text)
+                seen.add(text)
+            if len(drawn) == self.size:
+                return [self._prompt(index, text) for index, text in enumerate(drawn)]
+        raise ValueError(f"Arithmetic: this difficulty has fewer than size={self.size} different prompts")
 
     def _prompt(self, index: int, text: str) -> Prompt:
         answer = worked_solution(text).rpartition("#")[2]

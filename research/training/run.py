@@ -3,7 +3,8 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from lightning import Callback, Trainer
 from research.component import require
 from research.errors import UserError
 from research.training.checkpoint import AtomicCheckpointIO
-from research.tracking import RunLogger, merged_steps, replace_text
+from research.tracking import RunLogger, Tracker, merged_steps, replace_text
 
 RESULT, CONFIG, CHECKPOINT = "result.json", "config.yaml", "last.ckpt"
 
@@ -132,3 +133,20 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
+
+
+@contextmanager
+def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest: str) -> Iterator[None]:
+    """Mirror the run in this folder to MLflow when the block ends, however it ends; a resumed run keeps its MLflow run."""
+    tracker = Tracker(uri, "runs", folder.parent / "mlartifacts")
+    run_id = tracker.run(str(folder.resolve()), name=name, params={"seed": config["model"]["seed"]}, tags={"config_hash": digest})
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.mirror(folder, run_id)
+        tracker.finish(run_id, status, [path for path in [folder / CONFIG] if path.exists()])

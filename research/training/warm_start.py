@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 
+import torch
 from filelock import FileLock
 from lightning import Trainer
 
@@ -29,10 +30,13 @@ class WarmStart:
 
     model: TinyModel = field(default_factory=TinyModel)
     difficulty: Difficulty = field(default_factory=Difficulty)
-    check_probability: float = 0.35
+    check_probability: float = 0.4
     """How often a demonstrated step is followed by its check."""
+    slip_probability: float = 0.25
+    """How often a demonstrated step is wrong by 1 to 3: the teacher is fallible, so that the policy that imitates it
+    knows more than it shows when it is sampled, which is what reinforcement learning can bring out."""
     demonstrations: int = 20_000
-    sft: SFTSettings = field(default_factory=lambda: SFTSettings(steps=900, batch=16, learning_rate=3e-3))
+    sft: SFTSettings = field(default_factory=lambda: SFTSettings(steps=800, batch=24, learning_rate=3e-3))
     seed: int = 0
 
     def digest(self) -> str:
@@ -65,18 +69,21 @@ def warm_start(settings: WarmStart) -> Path:
 
 
 def demonstrations(settings: WarmStart, tokenizer) -> list[Demonstration]:  # noqa: ANN001
-    """Worked solutions of freshly drawn chains, some of their steps checked."""
+    """Worked solutions of freshly drawn chains, some of their steps checked, some of them wrong."""
     random = Random(derive_seed(settings.seed, "demonstrations"))
     made = []
     for _ in range(settings.demonstrations):
         text = draw_chain(random, settings.difficulty)
         checks = [random.random() < settings.check_probability for _ in range(settings.difficulty.operators[1])]
-        prompt, completion = tokenizer(text)["input_ids"], tokenizer(worked_solution(text, checks))["input_ids"]
+        slips = [random.choice((-3, -2, -1, 1, 2, 3)) * (random.random() < settings.slip_probability) for _ in checks]
+        prompt, completion = tokenizer(text)["input_ids"], tokenizer(worked_solution(text, checks, slips))["input_ids"]
         made.append(Demonstration(prompt_ids=tuple(prompt), completion_ids=(*completion, tokenizer.eos_token_id)))
     return made
 
 
 def _make(settings: WarmStart, folder: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a second thread gains little here, loses much on a busy machine, and changes the rounding
     tokenizer = character_tokenizer(ALPHABET)
     model = tiny_model(settings.model, tokenizer, settings.seed).train()
     with warnings.catch_warnings():
@@ -93,6 +100,7 @@ def _make(settings: WarmStart, folder: Path) -> None:
             num_sanity_val_steps=0,
         )
         trainer.fit(SFTModule(model, settings.sft), batches(demonstrations(settings, tokenizer), settings.sft, settings.seed))
+    torch.set_num_threads(threads)
     unfinished = Path(mkdtemp(dir=folder.parent, prefix=folder.name))
     model.eval().save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)

@@ -1,0 +1,93 @@
+"""The study on the terminal: a row a cell, a column a seed, progress and the time left."""
+
+import json
+import sys
+from time import monotonic
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from research.ablation.plan import Plan, Run
+from research.tracking import METRICS
+from research.training.progress import steps_progress
+from research.training.run import RESULT
+
+
+class StudyView:
+    """A live table on a terminal; elsewhere, one line for each run that ends."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.metric = plan, plan.spec.metric["name"]
+        self.console = Console(stderr=True)
+        self.notes = {run.id: self._value(run) if run.complete else "·" for run in plan.runs}
+        self.steps = {run.id: plan.steps if run.complete else self._steps(run) for run in plan.runs}
+        self.bar = steps_progress(self.console)
+        self.row = self.bar.add_task("steps", total=plan.steps * len(plan.runs), completed=sum(self.steps.values()), note="")
+        self.live = Live(self._render(), console=self.console, refresh_per_second=4) if self.console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        else:
+            done = sum(run.complete for run in self.plan.runs)
+            self._say(f"{self.plan.spec.name}: {len(self.plan.runs)} runs, {done} complete already")
+        self.began = monotonic()
+        self.at_start = sum(self.steps.values())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def update(self, running: set[str]) -> None:
+        """Look at how far the running runs are."""
+        for run in self.plan.runs:
+            if run.id in running:
+                self.steps[run.id] = self._steps(run)
+                self.notes[run.id] = f"{self.steps[run.id]}/{self.plan.steps}"
+        self.bar.update(self.row, completed=sum(self.steps.values()))
+        if self.live:
+            self.live.update(self._render())
+
+    def ended(self, run: Run, reason: str | None) -> None:
+        """Show a run's value, or that it failed."""
+        self.notes[run.id] = self._value(run) if run.complete else "failed"
+        self.steps[run.id] = self.plan.steps if run.complete else self._steps(run)
+        if self.live is None:
+            done, total = sum(self.steps.values()), self.plan.steps * len(self.plan.runs)
+            rate = (done - self.at_start) / max(1e-9, monotonic() - self.began)
+            left = f", about {(total - done) / rate / 60:.0f} min left" if rate > 0 and done < total else ""
+            outcome = self.notes[run.id] if reason is None or run.complete else f"failed: {reason.strip().splitlines()[-1]}"
+            self._say(f"[{done}/{total} steps{left}] {run.id}: {outcome}")
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def _render(self) -> Group:
+        table = Table(title=self.plan.spec.question)
+        table.add_column("cell")
+        for seed in self.plan.spec.seeds:
+            table.add_column(f"seed {seed}", justify="right")
+        for cell in self.plan.cells:
+            table.add_row(cell.label, *(self.notes[run.id] for run in self.plan.runs if run.cell.id == cell.id))
+        return Group(table, self.bar)
+
+    def _value(self, run: Run) -> str:
+        value = json.loads((run.folder / RESULT).read_text())["last"].get(self.metric)
+        return "—" if value is None else f"{value:.3f}"
+
+    def _steps(self, run: Run) -> int:
+        path = run.folder / METRICS
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            lines = file.read().splitlines()
+        for line in reversed(lines):
+            try:
+                return json.loads(line)["step"]
+            except (ValueError, KeyError):
+                continue
+        return 0

@@ -1,0 +1,96 @@
+"""A study's plan: every cell parsed and every toggle checked to change only what it names, before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from research.ablation.designs import Cell, Comparison, design_cells
+from research.ablation.spec import StudySpec
+from research.config import Recipe, parse
+from research.errors import UserError
+from research.training.run import is_complete
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One cell at one seed, in its own folder."""
+
+    id: str
+    cell: Cell
+    seed: int
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether it reached its last step."""
+        return is_complete(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All runs of a study, in the order they are started: seed by seed, so that a partial study is paired."""
+
+    spec: StudySpec
+    folder: Path
+    cells: Sequence[Cell]
+    comparisons: Sequence[Comparison]
+    runs: Sequence[Run]
+
+    @property
+    def steps(self) -> int:
+        """Steps of each run."""
+        return self.runs[0].recipe.run_settings().steps
+
+
+def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
+    """Compose and check every run of the study.
+
+    Args:
+        spec: the study.
+        folder: its results folder; each run lives in `cells/<run>` below it.
+        overrides: nodes replaced in every run (from the command line), for instance `run.steps`.
+
+    Raises: UserError if a cell does not parse, or differs from another in more than its levels name.
+    """
+    cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline)
+    recipes = {cell.id: parse(spec.config(cell.levels, spec.seeds[0], overrides)) for cell in cells}
+    for cell in cells[1:]:
+        check_difference(spec, cells[0], cell, recipes)
+    runs = []
+    for seed in spec.seeds:
+        for cell in cells:
+            config = {**recipes[cell.id].config}
+            config["model"] = {**config["model"], "seed": seed}
+            config["data"] = {**config["data"], "seed": seed}
+            config["run"] = {**config["run"], "save_policy": False}
+            name = f"{cell.id}-s{seed}"
+            runs.append(Run(id=name, cell=cell, seed=seed, recipe=Recipe(config=config), folder=folder / "cells" / name))
+    return Plan(spec=spec, folder=folder, cells=cells, comparisons=comparisons, runs=runs)
+
+
+def check_difference(spec: StudySpec, reference: Cell, cell: Cell, recipes: Mapping[str, Recipe]) -> None:
+    """Two cells' resolved configs differ at paths that their differing factors name, and nowhere else.
+
+    Raises: UserError naming the first path that no factor accounts for.
+    """
+    moved = [factor for factor in spec.factors if cell.levels[factor] != reference.levels[factor]]
+    named = [path for factor in moved for path in spec.factors[factor][cell.levels[factor]]]
+    for path in differences(recipes[reference.id].config, recipes[cell.id].config):
+        if not any(f"{path}.".startswith(f"{name}.") for name in named):
+            raise UserError(f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names")
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """The dotted paths at which two configs differ; lists are compared whole.
+
+    Example:
+        >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4})
+        ['a.c', 'd']
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = [*one, *(key for key in other if key not in one)]
+        below = [differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key)) for key in keys]
+        return [found for paths in below for found in paths]
+    return [] if one == other else [path]

@@ -1,0 +1,103 @@
+"""Where a study's state is kept beside its files: Optuna's trials and MLflow's runs."""
+
+import logging
+import warnings
+from pathlib import Path
+
+from research.ablation.plan import Plan, Run
+from research.errors import UserError
+from research.tracking import Tracker
+from research.training.run import CONFIG
+
+
+class Trials:
+    """Optuna's view of a study: one trial a run, COMPLETE once, whatever happened in between.
+
+    Args:
+        plan: the study's plan.
+        storage: a database URL.
+
+    Raises: UserError if the storage cannot be used.
+    """
+
+    def __init__(self, plan: Plan, storage: str) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", module="optuna")
+        spec = plan.spec
+        try:
+            self.study = optuna.create_study(
+                study_name=spec.name,
+                storage=storage,
+                direction=spec.metric["direction"],
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(seed=0),
+            )
+        except Exception as error:
+            raise UserError(f"cannot use the Optuna storage at {storage}: {str(error).splitlines()[0]}") from error
+        self.distributions = {
+            **{factor: optuna.distributions.CategoricalDistribution(list(levels)) for factor, levels in spec.factors.items()},
+            "seed": optuna.distributions.CategoricalDistribution(spec.seeds),
+        }
+        self.running = optuna.trial.TrialState.RUNNING
+        self.failed = optuna.trial.TrialState.FAIL
+        self.numbers = {t.user_attrs["run"]: t.number for t in self.study.trials if t.state == self.running and "run" in t.user_attrs}
+        self.complete = {t.user_attrs["run"] for t in self.study.trials if t.state == optuna.trial.TrialState.COMPLETE}
+
+    def begin(self, run: Run) -> None:
+        """A RUNNING trial for the run: the one that a killed study left, or a new one."""
+        if run.id not in self.numbers and run.id not in self.complete:
+            self.study.enqueue_trial({**run.cell.levels, "seed": run.seed}, user_attrs={"run": run.id})
+            self.numbers[run.id] = self.study.ask(self.distributions).number
+
+    def finish(self, run: Run, value: float | None) -> None:
+        """COMPLETE with the metric's value, or FAIL without one."""
+        self.begin(run)
+        if run.id in self.complete:
+            return
+        number = self.numbers.pop(run.id)
+        if value is None:
+            self.study.tell(number, state=self.failed)
+        else:
+            self.study.tell(number, value)
+            self.complete.add(run.id)
+
+
+class Runs:
+    """MLflow's view of a study: one parent run, and a child for each cell and seed."""
+
+    def __init__(self, plan: Plan, uri: str, artifacts: Path) -> None:
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        spec = plan.spec
+        self.tracker = Tracker(uri, spec.name, artifacts)
+        self.parent = self.tracker.run(
+            f"{spec.name}", name=spec.name, tags={"question": spec.question, "design": spec.design, "mlflow.note.content": spec.question}
+        )
+        self.ids: dict[str, str] = {}
+
+    def begin(self, run: Run) -> None:
+        """The child run, made if there is none."""
+        if run.id not in self.ids:
+            self.ids[run.id] = self.tracker.run(
+                run.id,
+                name=run.id,
+                parent=self.parent,
+                params={**run.cell.levels, "seed": run.seed, "cell": run.cell.label},
+                tags={"config_hash": run.recipe.digest},
+            )
+
+    def mirror(self, run: Run) -> None:
+        """Send what the run has logged since the last time."""
+        self.begin(run)
+        self.tracker.mirror(run.folder, self.ids[run.id])
+
+    def finish(self, run: Run, status: str) -> None:
+        """Send the rest, keep the config, and end the child run."""
+        self.mirror(run)
+        self.tracker.finish(self.ids[run.id], status, [path for path in [run.folder / CONFIG] if path.exists()])
+
+    def finish_study(self, folder: Path, complete: bool) -> None:
+        """Keep the report and its figures with the parent run, and end it."""
+        kept = [path for path in sorted([*folder.glob("*.*"), *folder.glob("figures/*")]) if path.suffix in (".md", ".csv", ".yaml", ".png")]
+        self.tracker.finish(self.parent, "FINISHED" if complete else "FAILED", kept)

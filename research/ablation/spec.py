@@ -1,0 +1,147 @@
+"""The study file: base recipe, factors, levels, design, seeds, metric; all of it checked before anything runs."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from research.config import read_recipe, read_yaml
+from research.errors import UserError
+
+Nodes = Mapping[str, Any]
+"""Config path → the whole node that stands there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """One ablation study, as its file says it."""
+
+    name: str
+    """The file's stem; names the results folder."""
+    path: str
+    """The study file."""
+    question: str
+    """What the study asks."""
+    base: str
+    """The recipe that every cell starts from, relative to the study file."""
+    design: str
+    """How levels are combined into cells: see `research.ablation.designs`."""
+    seeds: list[int]
+    """Replications: every cell is run at every seed."""
+    metric: Mapping[str, str]
+    """`name` of the metric, and `direction`: maximize or minimize."""
+    factors: Mapping[str, Mapping[str, Nodes]]
+    """Factor → level → nodes; a factor's first level is its baseline."""
+    hold: Nodes = field(default_factory=dict)
+    """Nodes replaced in every cell, for what the base recipe has and the study is not about."""
+    baseline: str = "base"
+    """What the cell with every factor at its baseline is called."""
+    paper: str | None = None
+    """The paper's table, relative to the study file."""
+    scale: str = ""
+    """Model, data and budget, in words, for the report."""
+
+    @property
+    def base_config(self) -> dict[str, Any]:
+        """The base recipe with `hold` in place.
+
+        Raises: UserError if the recipe cannot be read or lacks a held path.
+        """
+        config = read_recipe([self.resolved(self.base)])
+        return compose(config, self.hold, "hold")
+
+    def resolved(self, relative: str) -> Path:
+        """A path written in the study file, from here."""
+        return (Path(self.path).parent / relative).resolve()
+
+    def config(self, levels: Mapping[str, str], seed: int, overlays: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The complete config of one run: `hold`, then the nodes of every factor's level, then the seed."""
+        config = self.base_config
+        for factor, level in levels.items():
+            config = compose(config, self.factors[factor][level], f"factor {factor}, level {level}")
+        config = compose(config, overlays or {}, "override")
+        config["model"]["seed"] = seed
+        return config
+
+
+def compose(config: Mapping[str, Any], nodes: Nodes, what: str) -> dict[str, Any]:
+    """A config with whole nodes replaced; nothing is merged.
+
+    Args:
+        config: nested mappings; untouched.
+        nodes: path → node.
+        what: names the source of the nodes in the error.
+
+    Raises: UserError if the config has no such path.
+    """
+    composed = deepcopy(dict(config))
+    for path, node in nodes.items():
+        *parents, leaf = path.split(".")
+        try:
+            parent = reduce(lambda at, key: at[key], parents, composed)
+            known = leaf in parent
+        except (KeyError, TypeError):
+            known = False
+        if not known:
+            raise UserError(f"{what}: the base recipe has no {path}")
+        parent[leaf] = deepcopy(node)  # pyright: ignore[reportPossiblyUnboundVariable]
+    return composed
+
+
+_KEYS = {"question", "base", "design", "seeds", "metric", "factors", "hold", "baseline", "paper", "scale"}
+_REQUIRED = ("question", "base", "design", "seeds", "metric", "factors")
+
+
+def read_study(path: Path) -> StudySpec:
+    """A checked study file.
+
+    Raises: UserError, one sentence, if a key is unknown or missing, a factor has fewer than two levels, a level's name
+        is not text, the levels of a factor touch different paths, or two factors touch one path.
+    """
+    content = read_yaml(path)
+    if unknown := sorted(set(content) - _KEYS):
+        raise UserError(f"{path}: no key is called {unknown[0]}; a study has {', '.join(sorted(_KEYS))}")
+    if missing := [key for key in _REQUIRED if key not in content]:
+        raise UserError(f"{path}: {missing[0]} is missing")
+    _check_seeds(path, content["seeds"])
+    _check_metric(path, content["metric"])
+    _check_factors(path, content["factors"])
+    return StudySpec(name=path.stem, path=str(path), **content)
+
+
+def _check_seeds(path: Path, seeds: Any) -> None:
+    whole = isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)
+    if not whole or len(set(seeds)) != len(seeds):
+        raise UserError(f"{path}: seeds is a list of different whole numbers, got {seeds}")
+
+
+def _check_metric(path: Path, metric: Any) -> None:
+    if not isinstance(metric, dict) or set(metric) != {"name", "direction"} or metric["direction"] not in ("maximize", "minimize"):
+        raise UserError(f"{path}: metric is {{name: …, direction: maximize or minimize}}, got {metric}")
+
+
+def _check_factors(path: Path, factors: Any) -> None:
+    if not isinstance(factors, dict) or not factors:
+        raise UserError(f"{path}: factors maps each factor to its levels")
+    touched: dict[str, set[str]] = {}
+    for factor, levels in factors.items():
+        if not isinstance(levels, dict) or len(levels) < 2:
+            raise UserError(f"{path}: factor {factor} has fewer than two levels")
+        for level, nodes in levels.items():
+            if not isinstance(level, str):
+                raise UserError(f"{path}: factor {factor} has a level {level!r} that YAML does not read as text: give it a descriptive name")
+            if not isinstance(nodes, dict) or not nodes:
+                raise UserError(f"{path}: factor {factor}, level {level} replaces nothing: give it config paths and nodes")
+        paths = {level: set(nodes) for level, nodes in levels.items()}
+        first = next(iter(paths.values()))
+        if different := [level for level, at in paths.items() if at != first]:
+            raise UserError(f"{path}: the levels of factor {factor} touch different paths (see level {different[0]}); each must say all of them")
+        touched[factor] = first
+    for (one, left), (other, right) in combinations(touched.items(), 2):
+        for a in left:
+            for b in right:
+                if f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}."):
+                    raise UserError(f"{path}: factors {one} and {other} both touch {a if len(a) >= len(b) else b}, so their effects could not be told apart")

@@ -1,0 +1,260 @@
+"""The command `research`."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from research.errors import UserError
+
+RESULTS = Path("results")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    known, rest = parser.parse_known_args(words)
+    if rest and known.command not in ("fit", "ablate", "evaluate", "resolve"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    try:
+        return COMMANDS[known.command](known, rest) or 0
+    except UserError as error:
+        print(f"research: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("research: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="research", description="Reinforcement learning with verifiable rewards, and ablations of it.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    tracking = {"metavar": "URI", "help": "MLflow database or server; default $MLFLOW_TRACKING_URI, or results/mlflow.db"}
+    fit = command("fit", "Train one recipe; run again to continue. Overrides: --section.key=value.")
+    fit.add_argument("recipe", nargs="+", type=Path, help="a recipe, and hardware overlays to lay over it")
+    fit.add_argument("--tracking", **tracking)  # pyright: ignore
+    fit.add_argument("--threads", type=int, help="torch threads; default: all cores")
+    evaluate = command("evaluate", "Evaluate a run's checkpoint, or a recipe's start, on the recipe's evaluation prompts.")
+    evaluate.add_argument("run", type=Path, help="a run folder, or a recipe file")
+    ablate = command("ablate", "Run a study until every cell is complete, then write its report.")
+    ablate.add_argument("study", type=Path, help="a file under experiments/ablations/")
+    ablate.add_argument("--output", type=Path, help="results folder; default results/<study>")
+    ablate.add_argument("--workers", type=int, help="processes at once; default: one a core")
+    ablate.add_argument("--threads", type=int, default=1, help="torch threads of each process; default 1")
+    ablate.add_argument("--seeds", help="instead of the study's, for instance 0,1,2")
+    ablate.add_argument("--tracking", **tracking)  # pyright: ignore
+    ablate.add_argument("--storage", metavar="URL", help="Optuna database; default results/optuna.db")
+    ablate.add_argument("--plan", action="store_true", help="print the cells and comparisons, and run nothing")
+    report = command("report", "Write a study's report and figures again from its results folder.")
+    report.add_argument("folder", type=Path, help="results/<study>")
+    resolve = command("resolve", "Print a recipe's complete resolved config, or a study's cells.")
+    resolve.add_argument("recipe", nargs="+", type=Path, help="a recipe and overlays, or one study file")
+    command("components", "List every component: slot, equation, source, fields.")
+    ui = command("ui", "Open the MLflow pages on this machine only (127.0.0.1).")
+    ui.add_argument("--tracking", **tracking)  # pyright: ignore
+    ui.add_argument("--port", type=int, default=5000)
+    doctor = command("doctor", "Say what this machine has and whether the pieces work together.")
+    doctor.add_argument("--task", action="store_true", help="measure the built-in task at its warm start")
+    return parser
+
+
+def _fit(known: argparse.Namespace, rest: list[str]) -> int:
+    import torch
+
+    from research.config import override, parse, read_recipe
+    from research.fit import fit
+    from research.training.progress import StepProgress
+    from research.training.run import tracked
+
+    if known.threads:
+        torch.set_num_threads(known.threads)
+    recipe = parse(override(read_recipe(known.recipe), rest))
+    settings = recipe.run_settings()
+    name = f"{known.recipe[0].stem}-s{recipe.config['model']['seed']}"
+    folder = Path(settings.folder) if settings.folder else Path("runs") / name
+    with tracked(folder, name, _tracking(known, settings.tracking), recipe.config, recipe.digest):
+        result = fit(recipe, folder, [StepProgress(name, settings.steps)])
+    _print_metrics(f"{folder}: {settings.steps} steps", result["start"], result["last"])
+    return 0
+
+
+def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.config import Recipe, override, parse, read_yaml
+    from research.fit import checkpoint_in, evaluate
+    from research.training.run import CONFIG
+
+    is_run = known.run.is_dir()
+    config = read_yaml(known.run / CONFIG) if is_run else read_yaml(known.run)
+    recipe = parse(override(_without_links(config), rest))
+    metrics, _ = evaluate(Recipe(config=recipe.config), known.run, checkpoint_in(known.run) if is_run else None)
+    _print_metrics(str(known.run), {}, metrics)
+    return 0
+
+
+def _without_links(config: dict[str, Any]) -> dict[str, Any]:
+    return {**config, "data": {key: value for key, value in config["data"].items() if key != "seed"}}
+
+
+def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
+    from dataclasses import replace
+
+    from research.ablation.plan import make_plan
+    from research.ablation.spec import read_study
+    from research.ablation.study import Stores, run_study
+    from research.reporting import terminal_table, write_report
+
+    spec = read_study(known.study)
+    if known.seeds:
+        spec = replace(spec, seeds=[int(seed) for seed in known.seeds.split(",")])
+    folder = known.output or RESULTS / spec.name
+    plan = make_plan(spec, folder, _overrides(rest))
+    if known.plan:
+        _print_plan(plan)
+        return 0
+    home = folder.parent
+    stores = Stores(
+        mlflow=_tracking(known, None, home),
+        optuna=known.storage or f"sqlite:///{home / 'optuna.db'}",
+        artifacts=home / "mlartifacts",
+    )
+    workers = known.workers or os.cpu_count() or 1
+    command = f"research ablate {shlex.join(sys.argv[2:])}"
+    missing = run_study(plan, stores, workers=workers, threads=known.threads, command=command)
+    report = write_report(folder)
+    from research.ablation.records import Runs
+
+    Runs(plan, stores.mlflow, stores.artifacts).finish_study(folder, complete=not missing)
+    _console().print(terminal_table(folder))
+    print(f"report: {report}\nfigures: {folder / 'figures'}\nMLflow: research ui")
+    for run, reason in missing.items():
+        print(f"research: run {run} is missing after two attempts: {reason.strip().splitlines()[-1]}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _overrides(rest: Sequence[str]) -> dict[str, Any]:
+    from research.config import override
+
+    flat: dict[str, Any] = {}
+
+    def walk(node: dict[str, Any], path: str) -> None:
+        for key, value in node.items():
+            at = f"{path}.{key}" if path else key
+            walk(value, at) if isinstance(value, dict) else flat.__setitem__(at, value)
+
+    walk(override({}, rest), "")
+    return flat
+
+
+def _print_plan(plan: Any) -> None:
+    from rich.table import Table
+
+    table = Table(title=plan.spec.question)
+    for column in ("cell", *plan.spec.factors):
+        table.add_column(column)
+    for cell in plan.cells:
+        table.add_row(cell.label, *(cell.levels[factor] for factor in plan.spec.factors))
+    _console().print(table)
+    labels = {cell.id: cell.label for cell in plan.cells}
+    for comparison in plan.comparisons:
+        print(f"compares {labels[comparison.cell]!r} with {labels[comparison.reference]!r}")
+    done = sum(run.complete for run in plan.runs)
+    print(f"{len(plan.runs)} runs of {plan.steps} steps ({len(plan.spec.seeds)} seeds), {done} complete already, in {plan.folder}")
+
+
+def _report(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.reporting import terminal_table, write_report
+
+    report = write_report(known.folder)
+    _console().print(terminal_table(known.folder))
+    print(f"report: {report}")
+    return 0
+
+
+def _resolve(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.ablation.plan import make_plan
+    from research.ablation.spec import read_study
+    from research.config import override, parse, read_recipe, read_yaml
+
+    if "factors" in read_yaml(known.recipe[0]):
+        spec = read_study(known.recipe[0])
+        _print_plan(make_plan(spec, RESULTS / spec.name))
+    else:
+        print(parse(override(read_recipe(known.recipe), rest)).text, end="")
+    return 0
+
+
+def _components(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.components import component_table
+
+    _console().print(component_table())
+    return 0
+
+
+def _ui(known: argparse.Namespace, rest: list[str]) -> int:
+    uri = _tracking(known, None)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise UserError(f"there is no MLflow database at {uri}: run a study or a recipe first, or give --tracking")
+    print(f"MLflow on http://127.0.0.1:{known.port} (Ctrl-C ends it)", flush=True)
+    arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(known.port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+def _doctor(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.doctor import machine_table, task_table
+
+    _console().print(machine_table())
+    if known.task:
+        _console().print(task_table())
+    return 0
+
+
+def _tracking(known: argparse.Namespace, recipe: str | None, home: Path = RESULTS) -> str:
+    return known.tracking or recipe or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _print_metrics(title: str, start: dict[str, float], last: dict[str, float]) -> None:
+    from rich.table import Table
+
+    table = Table(title=title)
+    table.add_column("metric")
+    for column in ("start", "end") if start else ("value",):
+        table.add_column(column, justify="right")
+    for name, value in last.items():
+        if name.startswith(("evaluation/", "cost/")):
+            first = f"{start[name]:.3f}" if name in start else ""
+            table.add_row(name, *([first] if start else []), f"{value:.3f}" if name.startswith("evaluation/") else f"{value:,.0f}")
+    _console().print(table)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
+    "fit": _fit,
+    "evaluate": _evaluate,
+    "ablate": _ablate,
+    "report": _report,
+    "resolve": _resolve,
+    "components": _components,
+    "ui": _ui,
+    "doctor": _doctor,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What this machine has, and what the built-in task looks like at its warm start."""
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import fmean
+
+import psutil
+import torch
+from rich.table import Table
+
+from research.ablation.outputs import cpu_name
+from research.config import instantiate, parse, read_recipe
+from research.errors import UserError
+from research.training.run import trainer_settings
+from research.types import Group
+
+PACKAGES = ("torch", "lightning", "transformers", "peft", "datasets", "optuna", "mlflow", "jsonargparse", "vllm", "trl")
+GROUPS = 64
+"""Groups that the task is measured on."""
+
+
+def machine_table() -> Table:
+    """Versions, processor, memory, disk, accelerators."""
+    table = Table(title="this machine", show_header=False)
+    disk = shutil.disk_usage(Path.cwd())
+    devices = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    rows = {
+        "python": platform.python_version(),
+        "processor": f"{cpu_name()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()}",
+        "native bfloat16 matrices": "yes" if _has_amx() else "no: keep precision float32 on the CPU",
+        "memory": f"{psutil.virtual_memory().available / 2**30:.1f} of {psutil.virtual_memory().total / 2**30:.1f} GiB free",
+        "disk": f"{disk.free / 2**30:.0f} GiB free here",
+        "accelerators": ", ".join(devices) or "none: use the built-in model",
+        **{package: _version(package) for package in PACKAGES},
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _has_amx() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def task_table(recipe: Path = Path("experiments/grpo.yaml")) -> Table:
+    """What each of DAPO's tricks has to fix at the warm start, measured now on training prompts.
+
+    Raises: UserError if the recipe is not there.
+    """
+    if not recipe.exists():
+        raise UserError(f"{recipe} is not here: run `research doctor --task` in the project's folder")
+    checked = parse(read_recipe([recipe]))
+    module, data, trainer = instantiate(checked, **trainer_settings(checked.run_settings(), Path("."), []))
+    module.trainer = trainer
+    data.setup()
+    module.setup("fit")
+    assert data.stream is not None, "setup makes the stream"
+    groups = module.sample(data.stream.draw(GROUPS), 0)
+    table = Table(title=f"the built-in task at its warm start: {GROUPS} groups of {module.rollouts.completions_per_prompt}")
+    for column in ("", "measured", "meant to be", "what it gives to fix"):
+        table.add_column(column)
+    for row in task_rows(groups, module.updates.epochs * module.updates.minibatches):
+        table.add_row(*row)
+    return table
+
+
+def task_rows(groups: Sequence[Group], updates: int) -> list[tuple[str, str, str, str]]:
+    """Name, value, target, and which trick needs it."""
+    completions = [completion for group in groups for completion in group.completions]
+    lengths = sorted(len(completion.token_ids) for completion in completions)
+    low, high = lengths[len(lengths) // 20], lengths[-1 - len(lengths) // 20]
+    return [
+        ("sampled accuracy", f"{fmean(r for g in groups for r in g.right):.1%}", "20–40 %", "everything"),
+        ("truncated", f"{fmean(c.truncated for c in completions):.1%}", "10–20 %", "overlong filtering and punishment"),
+        (
+            "zero-variance groups",
+            f"{fmean(min(g.outcomes) == max(g.outcomes) for g in groups):.1%}",
+            "at least 20 %",
+            "dynamic sampling",
+        ),
+        ("length, 5th to 95th percentile", f"{low} to {high} tokens", "threefold", "token-level loss"),
+        ("optimizer steps per rollout batch", str(updates), "several", "clip-higher"),
+    ]

@@ -1,0 +1,245 @@
+"""Log-probabilities and entropies of a real model, its reference, its adapters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+
+from research.config import Recipe, instantiate
+from research.errors import UserError
+from research.fit import evaluate, fit
+from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
+from research.prompts.arithmetic import ALPHABET
+from research.rollouts import Decoding, TransformersSampler
+from research.tracking import merged_steps
+from research.training.batch import assemble
+from research.types import Group, Prompt, UpdateBatch
+
+PROMPTS = ["1+2=", "9-3+4+5-6+7=", "8-1="]
+LORA = {"rank": 2, "alpha": 4.0}
+
+
+def build(path: str, *, lora: LoRA | None = None, temperature: float = 1.0, reference: bool = False) -> Policy:
+    spec = PolicySpec(path=path, lora=lora, precision="float32")
+    return Policy(spec, temperature=temperature, with_reference=reference)
+
+
+def sampled(policy: Policy, temperature: float) -> list[Group]:
+    sampler = TransformersSampler()
+    sampler.attach(policy.model, policy.tokenizer)
+    prompts = [Prompt(id=str(k), text=text, answer="") for k, text in enumerate(PROMPTS)]
+    groups = sampler.sample(prompts, n=4, decoding=Decoding(max_tokens=12, temperature=temperature), seed=5)
+    return [
+        Group(prompt=g.prompt, prompt_ids=g.prompt_ids, completions=g.completions, outcomes=(0.0,) * 4) for g in groups
+    ]
+
+
+def rows_of(policy: Policy, temperature: float = 1.0) -> UpdateBatch:
+    return assemble(sampled(policy, temperature), pad=policy.tokenizer.pad_token_id, device=torch.device("cpu"))
+
+
+@torch.no_grad()
+def naive(model: Any, batch: UpdateBatch, temperature: float) -> tuple[Tensor, Tensor]:
+    """One row at a time, no padding, all logits, float64, loops over tokens."""
+    logprobs, entropies = torch.zeros(2, *batch["mask"].shape, dtype=torch.float64)
+    for i in range(len(batch.lengths)):
+        p, n = int(batch.prompt_lengths[i]), int(batch.lengths[i])
+        logits = model(input_ids=batch.input_ids[i : i + 1, : p + n]).logits[0].double() / temperature
+        log_p = torch.log_softmax(logits, -1)
+        for t in range(n):
+            logprobs[i, t] = log_p[p + t - 1, batch.input_ids[i, p + t]]
+            entropies[i, t] = -sum(float(v.exp() * v) for v in log_p[p + t - 1])
+    return logprobs, entropies
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+class TestValues:
+    def test_agree_with_all_logits_row_by_row(self, tiny_policy: str, temperature: float) -> None:
+        policy = build(tiny_policy, temperature=temperature)
+        batch = rows_of(policy, temperature)
+        assert len(set(batch.lengths.tolist())) > 2
+        assert len(set(batch.prompt_lengths.tolist())) == 2
+        logprobs, entropies = naive(policy.model, batch, temperature)
+        for values in (policy(batch), policy.annotate(batch, 40), policy.annotate(batch, 10_000)):
+            assert (values.logprobs - logprobs).abs().max() < 1e-6  # float32 at a few nats
+            assert (values.entropies - entropies).abs().max() < 1e-6
+            assert (values.logprobs[~batch["mask"]] == 0).all()
+            assert (values.entropies[~batch["mask"]] == 0).all()
+
+    def test_the_sampler_and_the_trainer_agree(self, tiny_policy: str, temperature: float) -> None:
+        policy = build(tiny_policy, temperature=temperature)
+        batch = rows_of(policy, temperature)
+        gap = (policy.annotate(batch, 64).logprobs - batch["rollout_logprobs"]).abs().max()
+        assert gap < 1e-4  # left padding and a cache change float32 sums
+        other = build(tiny_policy, temperature=2.0)
+        assert (other.annotate(batch, 64).logprobs - batch["rollout_logprobs"]).abs().max() > 1e-2
+
+
+class TestGradientOfTheValues:
+    def test_only_completion_tokens_have_one(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy)
+        batch = rows_of(policy)
+        values = policy(batch)
+        assert values.logprobs.requires_grad
+        assert values.entropies.requires_grad
+        assert not policy.annotate(batch, 64).logprobs.requires_grad
+        policy.zero_grad()
+        values.logprobs[~batch["mask"]].sum().backward()
+        assert all(float(p.grad.abs().sum()) == 0 for p in policy.parameters() if p.grad is not None)
+
+    def test_is_that_of_all_logits(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy)
+        batch = rows_of(policy).rows(torch.tensor([2]))
+        policy(batch).logprobs.sum().backward()
+        mine = torch.cat([p.grad.flatten() for p in policy.parameters()])
+        policy.zero_grad()
+        p, n = int(batch.prompt_lengths[0]), int(batch.lengths[0])
+        log_p = torch.log_softmax(policy.model(input_ids=batch.input_ids).logits[0, p - 1 : p + n - 1], -1)
+        log_p.gather(-1, batch.input_ids[0, p : p + n, None]).sum().backward()
+        whole = torch.cat([p.grad.flatten() for p in policy.parameters()])
+        assert (mine - whole).norm() / whole.norm() < 1e-5
+
+
+class TestReference:
+    def test_is_built_only_where_it_is_needed(self, recipe: Callable[..., Recipe]) -> None:
+        no_kl = {"model.objective.kl": {"class_path": "NoKL"}}
+        for overrides, copies in (({}, 1), (no_kl, 0), ({"model.policy.lora": LORA}, 0)):
+            module, _, _ = instantiate(recipe("grpo", overrides))
+            module.setup("fit")
+            assert len(module.model._reference) == copies
+
+    def test_is_the_start_and_stays_there(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy, reference=True)
+        batch = rows_of(policy)
+        start = policy.annotate(batch, 64).logprobs
+        assert torch.equal(policy.reference(batch, 64).logprobs, start)
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01, weight_decay=0.1)
+        for _ in range(2):
+            (policy(batch).logprobs.mean() + policy(batch).entropies.mean()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert torch.equal(policy.reference(batch, 64).logprobs, start)
+        assert (policy.annotate(batch, 64).logprobs - start).abs().max() > 1e-2
+
+    def test_is_neither_trained_nor_saved(self, tiny_policy: str) -> None:
+        policy, alone = build(tiny_policy, reference=True), build(tiny_policy)
+        assert [name for name, _ in policy.named_parameters()] == [name for name, _ in alone.named_parameters()]
+        assert list(policy.state_dict()) == list(alone.state_dict())
+        assert not any(p.requires_grad for p in policy._reference[0].parameters())
+
+
+class TestLoRA:
+    @pytest.fixture
+    def adapted(self, tiny_policy: str) -> Policy:
+        """A policy whose adapters do something."""
+        policy = build(tiny_policy, lora=LoRA(**LORA), reference=True)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+        return policy
+
+    def test_reference_is_the_policy_without_its_adapters(self, adapted: Policy, tiny_policy: str) -> None:
+        batch = rows_of(adapted)
+        bare = build(tiny_policy).annotate(batch, 64).logprobs
+        assert (adapted.reference(batch, 64).logprobs - bare).abs().max() < 1e-6
+        assert (adapted.annotate(batch, 64).logprobs - bare).abs().max() > 1e-2  # and they are on again
+
+    def test_values_are_those_of_the_adapted_model(self, adapted: Policy) -> None:
+        batch = rows_of(adapted)
+        logprobs, _ = naive(adapted.model, batch, 1.0)
+        assert (adapted(batch).logprobs - logprobs).abs().max() < 1e-6
+        assert (adapted.annotate(batch, 64).logprobs - batch["rollout_logprobs"]).abs().max() < 1e-4
+
+    def test_checkpoint_holds_adapters_only_and_continues(
+        self, recipe: Callable[..., Recipe], tmp_path: Path, tiny_policy: str
+    ) -> None:
+        small = recipe("grpo", {"model.policy.lora": LORA, "run.save_policy": True})
+        fit(small, tmp_path / "whole")
+        state = torch.load(tmp_path / "whole/last.ckpt", weights_only=False)["state_dict"]
+        assert state
+        assert all("lora_" in name for name in state)
+
+        def stop(*_: Any) -> None:
+            raise RuntimeError("stopped")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("research.training.module.RLModule.record", stop_after(2))
+            with pytest.raises(RuntimeError, match="stopped"):
+                fit(small, tmp_path / "resumed")
+        fit(small, tmp_path / "resumed")
+        again = torch.load(tmp_path / "resumed/last.ckpt", weights_only=False)["state_dict"]
+        assert state.keys() == again.keys()
+        assert all(torch.equal(state[name], again[name]) for name in state)
+        assert any(float(value.abs().sum()) > 0 for name, value in state.items() if "lora_B" in name)
+        assert untimed(tmp_path / "whole") == untimed(tmp_path / "resumed")
+
+        last = merged_steps(tmp_path / "whole")[4]
+        metrics, _ = evaluate(small, tmp_path / "whole", tmp_path / "whole/last.ckpt")
+        assert {k: last[k] for k in metrics} == metrics
+
+    def test_saved_policy_is_loaded_without_the_library_of_adapters(
+        self, recipe: Callable[..., Recipe], tmp_path: Path
+    ) -> None:
+        """`run.save_policy` promises what transformers can load, and it must be the trained policy."""
+        fast = {"model.policy.lora": LORA, "model.optimization.learning_rate": 0.1, "run.steps": 2}
+        small = recipe("grpo", {**fast, "run.save_policy": True})
+        fit(small, tmp_path)
+        module, data, trainer = instantiate(small, logger=False)
+        trainer.validate(module, data, ckpt_path=str(tmp_path / "last.ckpt"), verbose=False, weights_only=False)
+        ids = torch.tensor([[3, 4, 5, 6, 7]])
+        with torch.no_grad():
+            trained = module.model.model.eval()(input_ids=ids).logits
+            with module.model.model.disable_adapter():
+                start = module.model.model(input_ids=ids).logits
+            saved = AutoModelForCausalLM.from_pretrained(tmp_path / "policy").eval()(input_ids=ids).logits
+        assert (trained - start).abs().max() > 1e-2
+        assert (saved - trained).abs().max() < 1e-4
+
+
+def stop_after(steps: int) -> Callable[..., None]:
+    """`RLModule.record`, until so many steps are done."""
+    from research.training.module import RLModule
+
+    record = RLModule.record
+
+    def stopping(self: Any, *args: Any) -> None:
+        if self.steps_done == steps:
+            raise RuntimeError("stopped")
+        record(self, *args)
+
+    return stopping
+
+
+def untimed(folder: Path) -> dict[int, dict[str, float]]:
+    return {
+        step: {name: value for name, value in metrics.items() if not name.startswith("time/")}
+        for step, metrics in merged_steps(folder).items()
+    }
+
+
+class TestRefusals:
+    def test_logits_that_are_capped_after_the_output_layer(self, tmp_path: Path) -> None:
+        tokenizer = character_tokenizer(ALPHABET)
+        shape = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 1.0}
+        for name, cap in (("capped", 1.0), ("plain", None)):
+            config = Gemma2Config(
+                **shape, **heads, final_logit_softcapping=cap, pad_token_id=0, eos_token_id=1, bos_token_id=None
+            )
+            torch.manual_seed(0)
+            Gemma2ForCausalLM(config).save_pretrained(tmp_path / name)
+            tokenizer.save_pretrained(tmp_path / name)
+        with pytest.raises(UserError, match="after the output layer"):
+            build(str(tmp_path / "capped"))
+        build(str(tmp_path / "plain"))
+
+    @pytest.mark.parametrize("fields", [{"rank": 0, "alpha": 1.0}, {"rank": 1, "alpha": 0.0}])
+    def test_adapters_out_of_range(self, fields: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="LoRA"):
+            LoRA(**fields)

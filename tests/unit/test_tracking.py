@@ -1,0 +1,168 @@
+"""The run folder's files, and their mirror in MLflow."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from research.errors import UserError
+from research.tracking import RunLogger, Tracker, merged_steps, read_lines, replace_text
+
+
+class TestRunLogger:
+    @pytest.fixture
+    def logger(self, tmp_path: Path) -> RunLogger:
+        logger = RunLogger(tmp_path)
+        logger.log_metrics({"evaluation/avg_at_k": 0.25}, step=0)
+        for step in (1, 2, 3):
+            logger.log_metrics({"objective/loss": step / 10}, step=step)
+        logger.log_metrics({"evaluation/avg_at_k": 0.5}, step=3)
+        logger.log_items([{"prompt": "a", "right": 1}], step=0)
+        logger.log_items([{"prompt": "a", "right": 2}], step=3)
+        return logger
+
+    def test_one_line_each_time(self, logger: RunLogger) -> None:
+        lines = (logger.folder / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[1]) == {"step": 1, "objective/loss": 0.1}
+        assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 3]
+        assert [line["items"][0]["right"] for line in read_lines(logger.folder / "items.jsonl")] == [1, 2]
+
+    def test_lines_of_one_step_become_one(self, logger: RunLogger) -> None:
+        assert merged_steps(logger.folder)[3] == {"objective/loss": 0.3, "evaluation/avg_at_k": 0.5}
+        assert list(merged_steps(logger.folder)) == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("after", "metrics", "items"), [(-1, [], []), (2, [0, 1, 2], [0]), (3, [0, 1, 2, 3, 3], [0, 3])]
+    )
+    def test_forgets_later_steps(self, after: int, metrics: list[int], items: list[int], logger: RunLogger) -> None:
+        logger.forget_after(after)
+        assert [line["step"] for line in read_lines(logger.folder / "metrics.jsonl")] == metrics
+        assert [line["step"] for line in read_lines(logger.folder / "items.jsonl")] == items
+
+    def test_forgetting_leaves_what_is_kept_as_it_was(self, logger: RunLogger) -> None:
+        before = (logger.folder / "metrics.jsonl").read_bytes()
+        logger.forget_after(3)
+        assert (logger.folder / "metrics.jsonl").read_bytes() == before
+
+    def test_a_last_line_that_was_cut_is_left_out_and_goes_when_the_run_resumes(self, logger: RunLogger) -> None:
+        path = logger.folder / "metrics.jsonl"
+        with path.open("a") as file:
+            file.write('{"step": 4, "objective/lo')
+        assert list(merged_steps(logger.folder)) == [0, 1, 2, 3]
+        logger.forget_after(3)
+        logger.log_metrics({"objective/loss": 0.4}, step=4)
+        assert merged_steps(logger.folder)[4] == {"objective/loss": 0.4}
+
+    def test_no_file_has_no_steps(self, tmp_path: Path) -> None:
+        assert merged_steps(tmp_path) == {}
+        RunLogger(tmp_path / "new").forget_after(-1)
+        assert (tmp_path / "new/metrics.jsonl").read_text() == ""
+
+
+def test_replace_text_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep/er/result.json"
+    replace_text(path, "one")
+    assert path.read_text() == "one"
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        replace_text(path, "two")
+    assert path.read_text() == "one"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A database's address and the folder around it; made once, because MLflow takes seconds to lay its tables."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    return f"sqlite:///{folder}/below/mlflow.db", folder
+
+
+def tracker(store: tuple[str, Path]) -> Tracker:
+    return Tracker(store[0], "study", store[1] / "artifacts")
+
+
+def history(store: tuple[str, Path], run_id: str, name: str) -> list[tuple[int, float]]:
+    """What MLflow has: also what it has twice."""
+    return [(m.step, m.value) for m in tracker(store).client.get_metric_history(run_id, name)]
+
+
+class TestTracker:
+    def log(self, folder: Path, *steps: int) -> None:
+        for step in steps:
+            values = {"objective/loss": step / 10, "time/step_seconds": 1.0}
+            RunLogger(folder).log_metrics(values, step=step)
+
+    def test_parent_and_child(self, store: tuple[str, Path]) -> None:
+        mine = tracker(store)
+        parent = mine.run("study", name="study")
+        child = mine.run(
+            "study/a/0", name="a s0", parent=parent, params={"clip": "higher"}, tags={"config_hash": "abc"}
+        )
+        run = mine.client.get_run(child)
+        assert run.data.tags["mlflow.parentRunId"] == parent
+        assert run.data.tags["config_hash"] == "abc"
+        assert run.data.params == {"clip": "higher"}
+        assert run.info.run_name == "a s0"
+        assert "mlflow.parentRunId" not in mine.client.get_run(parent).data.tags
+
+    def test_a_resumed_run_finds_its_own(self, store: tuple[str, Path]) -> None:
+        first = tracker(store).run("again", name="first", params={"seed": 0})
+        tracker(store).finish(first, "KILLED")
+        assert tracker(store).run("again", name="second", params={"seed": 0}) == first
+        assert tracker(store).client.get_run(first).info.status == "RUNNING"
+        assert tracker(store).run("another", name="first") != first
+
+    def test_mirroring_twice_logs_nothing_twice(self, store: tuple[str, Path], tmp_path: Path) -> None:
+        mine = tracker(store)
+        run_id = mine.run("mirrored", name="mirrored")
+        RunLogger(tmp_path).log_metrics({"evaluation/avg_at_k": 0.5}, step=0)
+        mine.mirror(tmp_path, run_id)
+        self.log(tmp_path, 1, 2)
+        mine.mirror(tmp_path, run_id)
+        mine.mirror(tmp_path, run_id)
+        tracker(store).mirror(tmp_path, run_id)  # another process, after a restart
+        self.log(tmp_path, 3)
+        tracker(store).mirror(tmp_path, run_id)
+        mine.mirror(tmp_path, run_id)
+        assert history(store, run_id, "objective/loss") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+        assert history(store, run_id, "evaluation/avg_at_k") == [(0, 0.5)]
+
+    def test_an_evaluation_that_comes_later_in_its_step_is_not_lost(
+        self, store: tuple[str, Path], tmp_path: Path
+    ) -> None:
+        """A step's training line is written, the run is interrupted and mirrored, then resumed and evaluated."""
+        mine = tracker(store)
+        run_id = mine.run("later", name="later")
+        self.log(tmp_path, 1, 2)
+        mine.mirror(tmp_path, run_id)
+        RunLogger(tmp_path).log_metrics({"evaluation/avg_at_k": 0.5}, step=2)
+        self.log(tmp_path, 3)
+        mine.mirror(tmp_path, run_id)
+        tracker(store).mirror(tmp_path, run_id)
+        assert history(store, run_id, "evaluation/avg_at_k") == [(2, 0.5)]
+        assert history(store, run_id, "objective/loss") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+    def test_artifacts_and_status(self, store: tuple[str, Path], tmp_path: Path) -> None:
+        mine = tracker(store)
+        run_id = mine.run("artifacts", name="artifacts")
+        (tmp_path / "config.yaml").write_text("model: {}")
+        mine.finish(run_id, "FAILED", [tmp_path / "config.yaml"])
+        assert mine.client.get_run(run_id).info.status == "FAILED"
+        assert [entry.path for entry in mine.client.list_artifacts(run_id)] == ["config.yaml"]
+        assert list((store[1] / "artifacts").rglob("config.yaml"))
+
+    @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "file:mlruns", "./mlruns", "mlruns", ""])
+    def test_file_stores_are_refused(self, uri: str) -> None:
+        with pytest.raises(UserError, match="needs a database or a server") as caught:
+            Tracker(uri, "study")
+        assert "\n" not in str(caught.value)
+
+    def test_a_store_that_cannot_be_used(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match="cannot use the MLflow store") as caught:
+            Tracker(f"sqlite:///{tmp_path}/file/mlflow.db", "study")
+        assert "\n" not in str(caught.value)
