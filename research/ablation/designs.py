@@ -8,6 +8,7 @@ from itertools import product
 from research.errors import UserError
 
 Factors = Mapping[str, Mapping[str, object]]
+Words = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,9 @@ class Comparison:
     reference: str
 
 
-def design_cells(design: str, factors: Factors, baseline: str) -> tuple[list[Cell], list[Comparison]]:
+def design_cells(
+    design: str, factors: Factors, baseline: str, labels: Mapping[str, str] | None = None
+) -> tuple[list[Cell], list[Comparison]]:
     """The cells of a design and the comparisons that it allows.
 
     Args:
@@ -38,6 +41,7 @@ def design_cells(design: str, factors: Factors, baseline: str) -> tuple[list[Cel
             `leave_one_out` (all changed but one) or `factorial` (every combination).
         factors: factor → levels, the first of which is the baseline; in all designs but the factorial, two each.
         baseline: label of the cell with every factor at its baseline.
+        labels: factor → what its change is called; its name, where there is none.
 
     Raises: UserError if the design is unknown, or a factor has more levels than it can use.
     """
@@ -47,11 +51,8 @@ def design_cells(design: str, factors: Factors, baseline: str) -> tuple[list[Cel
         for factor, levels in factors.items():
             if len(levels) != 2:
                 raise UserError(f"a {design} needs factors of two levels, {factor} has {len(levels)}; use the factorial design")
-    return DESIGNS[design](factors, baseline)
-
-
-def _words(factor: str) -> str:
-    return factor.replace("_", " ")
+    words = {factor: (labels or {}).get(factor, factor.replace("_", " ")) for factor in factors}
+    return DESIGNS[design](factors, baseline, words)
 
 
 def _cell(index: int, label: str, levels: Mapping[str, str]) -> Cell:
@@ -63,44 +64,44 @@ def _ends(factors: Factors) -> tuple[dict[str, str], dict[str, str]]:
     return {f: next(iter(levels)) for f, levels in factors.items()}, {f: list(levels)[-1] for f, levels in factors.items()}
 
 
-def _ladder(factors: Factors, baseline: str) -> tuple[list[Cell], list[Comparison]]:
+def _ladder(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
     levels, changed = _ends(factors)
     cells = [_cell(0, baseline, levels)]
     for index, factor in enumerate(factors, start=1):
         levels = {**levels, factor: changed[factor]}
-        cells.append(_cell(index, f"+ {_words(factor)}", levels))
+        cells.append(_cell(index, f"+ {words[factor]}", levels))
     steps = [Comparison(cell=cells[k].id, reference=cells[k - 1].id) for k in range(1, len(cells))]
     whole = [Comparison(cell=cells[-1].id, reference=cells[0].id)] if len(cells) > 2 else []
     return cells, steps + whole
 
 
-def _add_one_in(factors: Factors, baseline: str) -> tuple[list[Cell], list[Comparison]]:
+def _add_one_in(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
     levels, changed = _ends(factors)
     cells = [_cell(0, baseline, levels)]
     for index, factor in enumerate(factors, start=1):
-        cells.append(_cell(index, f"+ {_words(factor)} only", {**levels, factor: changed[factor]}))
+        cells.append(_cell(index, f"+ {words[factor]} only", {**levels, factor: changed[factor]}))
     return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
 
 
-def _leave_one_out(factors: Factors, baseline: str) -> tuple[list[Cell], list[Comparison]]:
+def _leave_one_out(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
     levels, changed = _ends(factors)
     cells = [_cell(0, "all changes", changed)]
     for index, factor in enumerate(factors, start=1):
-        cells.append(_cell(index, f"without {_words(factor)}", {**changed, factor: levels[factor]}))
+        cells.append(_cell(index, f"without {words[factor]}", {**changed, factor: levels[factor]}))
     return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
 
 
-def _factorial(factors: Factors, baseline: str) -> tuple[list[Cell], list[Comparison]]:
+def _factorial(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
     base, _ = _ends(factors)
     cells = []
     for index, choice in enumerate(product(*factors.values())):
         levels = dict(zip(factors, choice, strict=True))
-        moved = [f"{_words(factor)} {level}" for factor, level in levels.items() if level != base[factor]]
+        moved = [f"{words[factor]} {level}" for factor, level in levels.items() if level != base[factor]]
         cells.append(_cell(index, ", ".join(moved) or baseline, levels))
     return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
 
 
-DESIGNS: Mapping[str, Callable[[Factors, str], tuple[list[Cell], list[Comparison]]]] = {
+DESIGNS: Mapping[str, Callable[[Factors, str, Words], tuple[list[Cell], list[Comparison]]]] = {
     "ladder": _ladder,
     "add_one_in": _add_one_in,
     "leave_one_out": _leave_one_out,

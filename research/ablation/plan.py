@@ -54,7 +54,7 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
 
     Raises: UserError if a cell does not parse, or differs from another in more than its levels name.
     """
-    cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline)
+    cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline, spec.labels)
     recipes = {cell.id: parse(spec.config(cell.levels, spec.seeds[0], overrides)) for cell in cells}
     for cell in cells[1:]:
         check_difference(spec, cells[0], cell, recipes)

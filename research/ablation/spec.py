@@ -39,6 +39,8 @@ class StudySpec:
     """Nodes replaced in every cell, for what the base recipe has and the study is not about."""
     baseline: str = "base"
     """What the cell with every factor at its baseline is called."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Factor → what a report calls its change; a factor without one is called by its name."""
     paper: str | None = None
     """The paper's table, relative to the study file."""
     scale: str = ""
@@ -91,7 +93,7 @@ def compose(config: Mapping[str, Any], nodes: Nodes, what: str) -> dict[str, Any
     return composed
 
 
-_KEYS = {"question", "base", "design", "seeds", "metric", "factors", "hold", "baseline", "paper", "scale"}
+_KEYS = {"question", "base", "design", "seeds", "metric", "factors", "hold", "baseline", "labels", "paper", "scale"}
 _REQUIRED = ("question", "base", "design", "seeds", "metric", "factors")
 
 
@@ -109,6 +111,8 @@ def read_study(path: Path) -> StudySpec:
     _check_seeds(path, content["seeds"])
     _check_metric(path, content["metric"])
     _check_factors(path, content["factors"])
+    if unknown := sorted(set(content.get("labels", {})) - set(content["factors"])):
+        raise UserError(f"{path}: labels names {unknown[0]}, which is not a factor")
     return StudySpec(name=path.stem, path=str(path), **content)
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from research.component import require
 from research.errors import UserError
@@ -59,6 +60,7 @@ def load_pretrained(path: str, *, trust_remote_code: bool = False) -> tuple[PreT
 
     Raises: UserError if either cannot be loaded; the message names the path and the reason.
     """
+    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)

@@ -26,7 +26,7 @@ _STEP = re.compile(r"(\d+)([+-])(\d+)=(\d+)")
 class Difficulty:
     """Which chains are drawn: uniformly many operators, each an addition or a subtraction of a uniform number."""
 
-    operators: tuple[int, int] = (1, 4)
+    operators: tuple[int, int] = (1, 3)
     """Fewest and most operators in a chain; at least 1."""
     largest: int = 9
     """Largest number in a chain; at least 1. No intermediate result is negative or has more digits than 3."""

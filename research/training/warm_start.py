@@ -32,11 +32,11 @@ class WarmStart:
     difficulty: Difficulty = field(default_factory=Difficulty)
     check_probability: float = 0.4
     """How often a demonstrated step is followed by its check."""
-    slip_probability: float = 0.25
+    slip_probability: float = 0.3
     """How often a demonstrated step is wrong by 1 to 3: the teacher is fallible, so that the policy that imitates it
     knows more than it shows when it is sampled, which is what reinforcement learning can bring out."""
     demonstrations: int = 20_000
-    sft: SFTSettings = field(default_factory=lambda: SFTSettings(steps=800, batch=24, learning_rate=3e-3))
+    sft: SFTSettings = field(default_factory=lambda: SFTSettings(steps=700, batch=24, learning_rate=3e-3))
     seed: int = 0
 
     def digest(self) -> str:
