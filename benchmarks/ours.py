@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import fmean, median
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -49,9 +49,8 @@ def recipe_of(work: Work, precision: str) -> Recipe:
     return parse(config)
 
 
-def plan(work: Work) -> dict[str, Any]:
+def plan(work: Work, recipe: Recipe) -> dict[str, Any]:
     """What the peer must be given to do the same work: weights, prompts and settings, as plain data."""
-    recipe = recipe_of(work, "float32")
     with TemporaryDirectory() as folder:
         _, data, _ = instantiate(recipe, default_root_dir=folder, logger=False, enable_checkpointing=False)
     data.setup()
@@ -78,7 +77,7 @@ class Meter(Callback):
 
     def __init__(self, connection: Connection, work: Work) -> None:
         self.connection, self.work = connection, work
-        self.done, self.ended = 0, 0.0
+        self.done, self.ended, self.cpu_ended = 0, 0.0, 0.0
         self.steps: list[dict[str, Any]] = []
         self.all: list[dict[str, Any]] = []
         self.now: dict[str, Any] = defaultdict(float)
@@ -135,15 +134,16 @@ class Meter(Callback):
             pl_module.load_state_dict(self.start)
             trainer.optimizers[0].state.clear()
             trainer.datamodule.stream.position = 0
-            self.steps, self.ended = [], perf_counter()
+            self.steps, self.ended, self.cpu_ended = [], perf_counter(), process_time()
         self.now = defaultdict(float)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.now["prompts"] = prompts_digest(prompt.text for prompt in batch)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        ended = perf_counter()
+        ended, cpu_ended = perf_counter(), process_time()
         self.now["seconds"], self.ended = ended - self.ended, ended
+        self.now["cpu_seconds"], self.cpu_ended = cpu_ended - self.cpu_ended, cpu_ended
         self.now["completion_tokens"] = sum(length for _, length, _ in self.now["rows_seen"])
         self.done += 1
         if self.done > self.work.all_steps:
@@ -153,17 +153,19 @@ class Meter(Callback):
             self.steps.append(dict(self.now))
             self.all.append(self.steps[-1])
         if self.done % self.work.steps_a_repetition == 0:
-            sent = [{key: step[key] for key in ("seconds", "completion_tokens", "prompts")} for step in self.steps]
+            kept = ("seconds", "cpu_seconds", "completion_tokens", "prompts")
+            sent = [{key: step[key] for key in kept} for step in self.steps]
             self.connection.send({"steps": sent, "peak_bytes": peak_bytes()})
 
 
 def serve(connection: Connection, work: Work, precision: str) -> None:
     """Child process: send the plan, run repetitions on demand, then say where the time went."""
     torch.set_num_threads(work.threads)
-    connection.send(plan(work))
+    recipe = recipe_of(work, precision)
+    connection.send(plan(work, recipe))
     meter = Meter(connection, work)
     with TemporaryDirectory(prefix="step_vs_trl-") as folder:
-        fit(recipe_of(work, precision), Path(folder), [meter])
+        fit(recipe, Path(folder), [meter])
         metrics = merged_steps(Path(folder))
     connection.send(account(meter, work, metrics))
 

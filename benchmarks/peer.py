@@ -3,7 +3,7 @@
 import warnings
 from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks.work import Work, peak_bytes, prompts_digest
@@ -105,7 +105,7 @@ def _meter(connection: Connection, work: Work, model: Any, seen: dict[str, Any])
     class Meter(TrainerCallback):
         """A step's time is from the end of the step before it to its own end; the first of a repetition warms up."""
 
-        done, ended = 0, 0.0
+        done, ended, cpu_ended = 0, 0.0, 0.0
         steps: tuple[dict[str, Any], ...] = ()
         start = {name: value.clone() for name, value in model.state_dict().items()}  # noqa: RUF012
 
@@ -114,11 +114,12 @@ def _meter(connection: Connection, work: Work, model: Any, seen: dict[str, Any])
                 connection.recv()
                 model.load_state_dict(self.start)
                 optimizer.state.clear()
-                self.steps, self.ended = (), perf_counter()
+                self.steps, self.ended, self.cpu_ended = (), perf_counter(), process_time()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            ended = perf_counter()
-            step, self.ended = {"seconds": ended - self.ended, **seen}, ended
+            ended, cpu_ended = perf_counter(), process_time()
+            step = {"seconds": ended - self.ended, "cpu_seconds": cpu_ended - self.cpu_ended, **seen}
+            self.ended, self.cpu_ended = ended, cpu_ended
             if self.done % work.steps_a_repetition > 0:
                 self.steps = (*self.steps, step)
             self.done += 1

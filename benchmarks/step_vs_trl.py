@@ -188,8 +188,8 @@ def quick(peers: dict[int, Connection]) -> dict[int, float]:
 # --- judging -----------------------------------------------------------------------------------------------------
 
 
-def seconds(repetition: Repetition) -> float:
-    return median(step["seconds"] for step in repetition["steps"])
+def seconds(repetition: Repetition, clock: str = "seconds") -> float:
+    return median(step[clock] for step in repetition["steps"])
 
 
 def seconds_a_kilotoken(repetition: Repetition) -> float:
@@ -205,6 +205,7 @@ def summary(repetitions: list[Repetition]) -> dict[str, Any]:
     steps = [step for repetition in repetitions for step in repetition["steps"]]
     return {
         "seconds_per_step": spread([step["seconds"] for step in steps]),
+        "cpu_seconds_per_step": spread([step["cpu_seconds"] for step in steps]),
         "steps_per_second": 1 / median(step["seconds"] for step in steps),
         "completion_tokens_per_step": spread([step["completion_tokens"] for step in steps]),
         "seconds_per_1000_completion_tokens": spread([seconds_a_kilotoken(r) for r in repetitions]),
@@ -218,6 +219,7 @@ def ratios(ours: list[Repetition], trl: list[Repetition]) -> dict[str, Any]:
     pairs = list(zip(ours, trl, strict=True))
     return {
         "seconds_per_step": spread([seconds(a) / seconds(b) for a, b in pairs]),
+        "cpu_seconds_per_step": spread([seconds(a, "cpu_seconds") / seconds(b, "cpu_seconds") for a, b in pairs]),
         "seconds_per_completion_token": spread([seconds_a_kilotoken(a) / seconds_a_kilotoken(b) for a, b in pairs]),
         "peak_memory": max(a["peak_bytes"] for a in ours) / max(b["peak_bytes"] for b in trl),
     }
@@ -264,6 +266,9 @@ def show(result: dict[str, Any], console: Console) -> None:
     memory = f"peak memory ratio {ratio['peak_memory']:.2f}"
     step, token = _range(ratio["seconds_per_step"]), _range(ratio["seconds_per_completion_token"])
     console.print(f"ours / TRL, by repetition: step {step}, completion token {token}; {memory}")
+    console.print(
+        f"the same of processor seconds, which other programs disturb less: {_range(ratio['cpu_seconds_per_step'])}"
+    )
     for name in ("account", "account_bfloat16"):
         if name in result:
             show_account(result[name], "float32" if name == "account" else "bfloat16", console)

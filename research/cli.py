@@ -36,18 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="research", description="Reinforcement learning with verifiable rewards, and ablations of it.")
+    parser = argparse.ArgumentParser(
+        prog="research", description="Reinforcement learning with verifiable rewards, and ablations of it."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text)
 
-    tracking = {"metavar": "URI", "help": "MLflow database or server; default $MLFLOW_TRACKING_URI, or results/mlflow.db"}
+    tracking = {
+        "metavar": "URI",
+        "help": "MLflow database or server; default $MLFLOW_TRACKING_URI, or results/mlflow.db",
+    }
     fit = command("fit", "Train one recipe; run again to continue. Overrides: --section.key=value.")
     fit.add_argument("recipe", nargs="+", type=Path, help="a recipe, and hardware overlays to lay over it")
     fit.add_argument("--tracking", **tracking)  # pyright: ignore
     fit.add_argument("--threads", type=int, help="torch threads; default: all cores")
-    evaluate = command("evaluate", "Evaluate a run's checkpoint, or a recipe's start, on the recipe's evaluation prompts.")
+    evaluate = command(
+        "evaluate", "Evaluate a run's checkpoint, or a recipe's start, on the recipe's evaluation prompts."
+    )
     evaluate.add_argument("run", type=Path, help="a run folder, or a recipe file")
     ablate = command("ablate", "Run a study until every cell is complete, then write its report.")
     ablate.add_argument("study", type=Path, help="a file under experiments/ablations/")
@@ -92,20 +99,16 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
-    from research.config import Recipe, override, parse, read_yaml
+    from research.config import override, parse, read_yaml
     from research.fit import checkpoint_in, evaluate
     from research.training.run import CONFIG
 
     is_run = known.run.is_dir()
     config = read_yaml(known.run / CONFIG) if is_run else read_yaml(known.run)
-    recipe = parse(override(_without_links(config), rest))
-    metrics, _ = evaluate(Recipe(config=recipe.config), known.run, checkpoint_in(known.run) if is_run else None)
+    recipe = parse(override(config, rest))
+    metrics, _ = evaluate(recipe, known.run, checkpoint_in(known.run) if is_run else None)
     _print_metrics(str(known.run), {}, metrics)
     return 0
-
-
-def _without_links(config: dict[str, Any]) -> dict[str, Any]:
-    return {**config, "data": {key: value for key, value in config["data"].items() if key != "seed"}}
 
 
 def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
@@ -171,7 +174,10 @@ def _print_plan(plan: Any) -> None:
     for comparison in plan.comparisons:
         print(f"compares {labels[comparison.cell]!r} with {labels[comparison.reference]!r}")
     done = sum(run.complete for run in plan.runs)
-    print(f"{len(plan.runs)} runs of {plan.steps} steps ({len(plan.spec.seeds)} seeds), {done} complete already, in {plan.folder}")
+    print(
+        f"{len(plan.runs)} runs of {plan.steps} steps ({len(plan.spec.seeds)} seeds), "
+        f"{done} complete already, in {plan.folder}"
+    )
 
 
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
@@ -241,7 +247,9 @@ def _print_metrics(title: str, start: dict[str, float], last: dict[str, float]) 
     for name, value in last.items():
         if name.startswith(("evaluation/", "cost/")):
             first = f"{start[name]:.3f}" if name in start else ""
-            table.add_row(name, *([first] if start else []), f"{value:.3f}" if name.startswith("evaluation/") else f"{value:,.0f}")
+            table.add_row(
+                name, *([first] if start else []), f"{value:.3f}" if name.startswith("evaluation/") else f"{value:,.0f}"
+            )
     _console().print(table)
 
 

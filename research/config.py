@@ -27,7 +27,6 @@ from research.prompts import PromptData
 from research.training.module import RLModule
 from research.training.run import RunSettings
 
-
 SECTIONS = frozenset({"model", "data", "trainer", "run"})
 
 
@@ -60,7 +59,9 @@ class Recipe:
     def digest(self) -> str:
         """Twelve hexadecimal digits of what is trained: everything but where the run lives and on what hardware."""
         kept = {key: value for key, value in self.config.items() if key != "trainer"}
-        kept["run"] = {k: v for k, v in kept["run"].items() if k not in ("folder", "tracking", "save_policy", "checkpoint_every")}
+        kept["run"] = {
+            k: v for k, v in kept["run"].items() if k not in ("folder", "tracking", "save_policy", "checkpoint_every")
+        }
         return sha256(yaml.safe_dump(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -113,7 +114,11 @@ def override(config: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise UserError(f"{name}: {parent} holds a value, not keys")
-        node[leaf] = yaml.safe_load(text if equals else rest.pop(0))
+        value = text if equals else rest.pop(0)
+        try:
+            node[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{name}: {value!r} is not a YAML value") from error
     return changed
 
 
@@ -128,8 +133,8 @@ def parse(config: Mapping[str, Any]) -> Recipe:
     if unknown := sorted(set(config) - SECTIONS):
         raise UserError(f"no section is called {unknown[0]}: a recipe has {', '.join(sorted(SECTIONS))}")
     cli = _cli(_ParsedOnly, config)
-    text = cli.parser.dump(cli.config, skip_none=False, skip_link_targets=False)
-    return Recipe(config=yaml.safe_load(text))
+    resolved = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    return Recipe(config={section: resolved[section] for section in ("model", "data", "trainer", "run")})
 
 
 def instantiate(recipe: Recipe, **trainer: Any) -> tuple[RLModule, PromptData, Trainer]:
@@ -137,14 +142,12 @@ def instantiate(recipe: Recipe, **trainer: Any) -> tuple[RLModule, PromptData, T
 
     Raises: UserError if a constructor refuses its arguments.
     """
-    config = deepcopy(dict(recipe.config))
-    config["data"] = {key: value for key, value in config["data"].items() if key != "seed"}
 
     class Instantiated(RecipeCLI):
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:
             return super().instantiate_trainer(**kwargs, **trainer)
 
-    cli = _cli(Instantiated, config)
+    cli = _cli(Instantiated, recipe.config)
     return cli.model, cli.datamodule, cli.trainer
 
 

@@ -26,13 +26,13 @@ GROUPS = 64
 def machine_table() -> Table:
     """Versions, processor, memory, disk, accelerators."""
     table = Table(title="this machine", show_header=False)
-    disk = shutil.disk_usage(Path.cwd())
+    disk, memory = shutil.disk_usage(Path.cwd()), psutil.virtual_memory()
     devices = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     rows = {
         "python": platform.python_version(),
         "processor": f"{cpu_name()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()}",
         "native bfloat16 matrices": "yes" if _has_amx() else "no: keep precision float32 on the CPU",
-        "memory": f"{psutil.virtual_memory().available / 2**30:.1f} of {psutil.virtual_memory().total / 2**30:.1f} GiB free",
+        "memory": f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
         "disk": f"{disk.free / 2**30:.0f} GiB free here",
         "accelerators": ", ".join(devices) or "none: use the built-in model",
         **{package: _version(package) for package in PACKAGES},
@@ -68,7 +68,9 @@ def task_table(recipe: Path = Path("experiments/grpo.yaml")) -> Table:
     module.setup("fit")
     assert data.stream is not None, "setup makes the stream"
     groups = module.sample(data.stream.draw(GROUPS), 0)
-    table = Table(title=f"the built-in task at its warm start: {GROUPS} groups of {module.rollouts.completions_per_prompt}")
+    table = Table(
+        title=f"the built-in task at its warm start: {GROUPS} groups of {module.rollouts.completions_per_prompt}"
+    )
     for column in ("", "measured", "meant to be", "what it gives to fix"):
         table.add_column(column)
     for row in task_rows(groups, module.updates.epochs * module.updates.minibatches):

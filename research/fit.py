@@ -9,7 +9,7 @@ from lightning import Callback
 
 from research.config import Recipe, instantiate
 from research.errors import UserError
-from research.tracking import replace_text
+from research.tracking import METRICS, read_lines, replace_text
 from research.training.run import CHECKPOINT, CONFIG, execute, trainer_settings
 
 
@@ -25,18 +25,18 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
     module, data, trainer = instantiate(recipe, **trainer_settings(settings, folder, list(callbacks)))
     result = execute(trainer, module, data, settings, folder)
     if settings.save_policy:
-        module.model.causal_lm.save_pretrained(folder / "policy")
-        module.model.tokenizer.save_pretrained(folder / "policy")
+        module.model.save(folder / "policy")
     return result
 
 
 def claim(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved config into a new folder; refuse a folder that holds another recipe's run.
+    """Write the resolved config into the folder; refuse one in which another recipe has measured anything.
 
     Raises: UserError if the recipes differ, or the folder cannot be written.
     """
     path = folder / CONFIG
-    if path.exists():
+    begun = (folder / CHECKPOINT).exists() or read_lines(folder / METRICS)
+    if path.exists() and begun:
         there = Recipe(config=yaml.safe_load(path.read_text()))
         if there.digest != recipe.digest:
             raise UserError(

@@ -39,7 +39,7 @@ def random_states() -> dict:
     """The states of Python's, NumPy's and torch's global generators, for a checkpoint."""
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -48,7 +48,7 @@ def random_states() -> dict:
 def set_random_states(states: dict) -> None:
     """Restore what `random_states` saved (CUDA states only where the number of devices is the same)."""
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if len(states["cuda"]) == torch.cuda.device_count() and states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -8,6 +8,8 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from lightning.pytorch.loggers import Logger
 from research.errors import UserError
 
 METRICS, ITEMS = "metrics.jsonl", "items.jsonl"
+TRAINED, EVALUATED = "time/step_seconds", "evaluation/avg_at_k"
+"""The metric that every line of a training step, and of an evaluation, has."""
 
 
 class RunLogger(Logger):
@@ -43,8 +47,9 @@ class RunLogger(Logger):
         """Nothing: the run folder holds the resolved config."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one line."""
-        self._append(METRICS, {"step": step, **{name: float(value) for name, value in metrics.items()}})
+        """Append one line; a metric that is not finite, as a skipped update's loss, is left out of it."""
+        finite = {name: float(value) for name, value in metrics.items() if isfinite(value)}
+        self._append(METRICS, {"step": step, **finite})
 
     def log_items(self, items: list[dict[str, Any]], step: int) -> None:
         """Append one line with every evaluation item's counts."""
@@ -57,8 +62,15 @@ class RunLogger(Logger):
             replace_text(self.folder / name, "".join(json.dumps(line) + "\n" for line in kept))
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        with (self.folder / name).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        path = self.folder / name
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path}: {error.strerror}. The last checkpoint is intact; "
+                "free some space, then run the same command to continue."
+            ) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -97,8 +109,11 @@ def replace_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}. Give a folder that can be written to, with free space.") from error
+        with suppress(OSError):
+            unfinished.unlink()
+        raise UserError(
+            f"cannot write {path}: {error.strerror}. Give a folder that can be written to, with free space."
+        ) from error
 
 
 class Tracker:
@@ -119,7 +134,9 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         if uri.startswith("file:") or "://" not in uri:
-            raise UserError(f"MLflow needs a database or a server, not {uri!r}: give sqlite:///FILE.db, postgresql://… or http://…")
+            raise UserError(
+                f"MLflow needs a database or a server, not {uri!r}: give sqlite:///FILE.db, postgresql://… or http://…"
+            )
         self.uri = uri
         try:
             if uri.startswith("sqlite:///"):
@@ -130,9 +147,17 @@ class Tracker:
             self.experiment_id = found.experiment_id if found else self.client.create_experiment(experiment, location)
         except (MlflowException, OSError) as error:
             raise UserError(f"cannot use the MLflow store at {uri}: {str(error).splitlines()[0]}") from error
-        self._mirrored: dict[str, int] = {}
+        self._mirrored: dict[str, dict[str, int]] = {}
 
-    def run(self, key: str, *, name: str, parent: str | None = None, params: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> str:
+    def run(
+        self,
+        key: str,
+        *,
+        name: str,
+        parent: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
         """The id of the run tagged `research.key = key`, made if there is none; its params and tags are set."""
         from mlflow.entities import Param, RunTag
 
@@ -155,23 +180,25 @@ class Tracker:
         """Log the steps of a run folder that MLflow does not have yet."""
         from mlflow.entities import Metric
 
-        steps = merged_steps(folder)
-        done = self._last_mirrored(run_id)
-        fresh = [
-            Metric(name, value, int((folder / METRICS).stat().st_mtime * 1000), step)
-            for step, metrics in steps.items()
-            if step > done
-            for name, value in metrics.items()
-        ]
+        done = dict(self._last_mirrored(run_id))
+        fresh = []
+        for line in read_lines(folder / METRICS):
+            step, kind = line.pop("step"), EVALUATED if EVALUATED in line else TRAINED
+            if step > done[kind]:
+                time = int((folder / METRICS).stat().st_mtime * 1000)
+                fresh += [Metric(name, value, time, step) for name, value in line.items()]
+                done[kind] = step
         for start in range(0, len(fresh), 1000):
             self.client.log_batch(run_id, metrics=fresh[start : start + 1000])
-        self._mirrored[run_id] = max(steps, default=done)
+        self._mirrored[run_id] = done
 
-    def _last_mirrored(self, run_id: str) -> int:
+    def _last_mirrored(self, run_id: str) -> dict[str, int]:
+        """The last step of each kind of line: an evaluation's comes after its step's, perhaps from a later process."""
         if run_id not in self._mirrored:
-            history = self.client.get_metric_history(run_id, "time/step_seconds")
-            evaluated = self.client.get_metric_history(run_id, "evaluation/avg_at_k")
-            self._mirrored[run_id] = max((metric.step for metric in [*history, *evaluated]), default=-1)
+            history = {kind: self.client.get_metric_history(run_id, kind) for kind in (TRAINED, EVALUATED)}
+            self._mirrored[run_id] = {
+                kind: max((metric.step for metric in metrics), default=-1) for kind, metrics in history.items()
+            }
         return self._mirrored[run_id]
 
     def finish(self, run_id: str, status: str = "FINISHED", artifacts: Iterable[Path] = ()) -> None:

@@ -57,7 +57,7 @@ class Group:
     right: tuple[bool, ...] = ()
     """Whether every verifier accepted each completion."""
     annotations: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    """Per-token quantities of the policy that sampled the group, by name (`old_logprobs`, `entropies`), one [T_i] each."""
+    """Per-token quantities of the policy that sampled the group, by name, one [T_i] for each completion."""
     step: int = 0
     """The step at which the group was sampled."""
 
@@ -103,6 +103,8 @@ class UpdateBatch:
         for name, value in self.quantities.items():
             if value.shape == (B, T):
                 kept[name] = value[index, :width]
+            elif value.shape == (B,):
+                kept[name] = value[index]
         return UpdateBatch(
             input_ids=self.input_ids[index, :span], prompt_lengths=prompt_lengths, lengths=lengths, quantities=kept
         )
@@ -119,8 +121,6 @@ def length_mask(lengths: Int[Tensor, " B"]) -> Bool[Tensor, "B T"]:
     return torch.arange(int(lengths.max()), device=lengths.device)[None, :] < lengths[:, None]
 
 
-def over_tokens(
-    per_completion: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]
-) -> Float[Tensor, "B T"]:
+def over_tokens(per_completion: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Give every token of a completion the completion's value, and padding 0."""
     return per_completion.reshape(-1, 1).to(torch.float32).expand(mask.shape) * mask

@@ -50,7 +50,9 @@ def design_cells(
     if design != "factorial":
         for factor, levels in factors.items():
             if len(levels) != 2:
-                raise UserError(f"a {design} needs factors of two levels, {factor} has {len(levels)}; use the factorial design")
+                raise UserError(
+                    f"a {design} needs factors of two levels, {factor} has {len(levels)}; use the factorial design"
+                )
     words = {factor: (labels or {}).get(factor, factor.replace("_", " ")) for factor in factors}
     return DESIGNS[design](factors, baseline, words)
 
@@ -61,7 +63,9 @@ def _cell(index: int, label: str, levels: Mapping[str, str]) -> Cell:
 
 
 def _ends(factors: Factors) -> tuple[dict[str, str], dict[str, str]]:
-    return {f: next(iter(levels)) for f, levels in factors.items()}, {f: list(levels)[-1] for f, levels in factors.items()}
+    return {f: next(iter(levels)) for f, levels in factors.items()}, {
+        f: list(levels)[-1] for f, levels in factors.items()
+    }
 
 
 def _ladder(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:

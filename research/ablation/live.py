@@ -3,7 +3,6 @@
 import json
 import sys
 from time import monotonic
-from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,10 +23,14 @@ class StudyView:
         self.notes = {run.id: self._value(run) if run.complete else "·" for run in plan.runs}
         self.steps = {run.id: plan.steps if run.complete else self._steps(run) for run in plan.runs}
         self.bar = steps_progress(self.console)
-        self.row = self.bar.add_task("steps", total=plan.steps * len(plan.runs), completed=sum(self.steps.values()), note="")
-        self.live = Live(self._render(), console=self.console, refresh_per_second=4) if self.console.is_terminal else None
+        self.row = self.bar.add_task(
+            "steps", total=plan.steps * len(plan.runs), completed=sum(self.steps.values()), note=""
+        )
+        self.live = (
+            Live(self._render(), console=self.console, refresh_per_second=4) if self.console.is_terminal else None
+        )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StudyView":
         if self.live:
             self.live.start()
         else:
@@ -59,7 +62,9 @@ class StudyView:
             done, total = sum(self.steps.values()), self.plan.steps * len(self.plan.runs)
             rate = (done - self.at_start) / max(1e-9, monotonic() - self.began)
             left = f", about {(total - done) / rate / 60:.0f} min left" if rate > 0 and done < total else ""
-            outcome = self.notes[run.id] if reason is None or run.complete else f"failed: {reason.strip().splitlines()[-1]}"
+            outcome = (
+                self.notes[run.id] if reason is None or run.complete else f"failed: {reason.strip().splitlines()[-1]}"
+            )
             self._say(f"[{done}/{total} steps{left}] {run.id}: {outcome}")
 
     def _say(self, text: str) -> None:

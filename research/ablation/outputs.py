@@ -21,7 +21,9 @@ PACKAGES = ("torch", "transformers", "lightning", "peft", "optuna", "mlflow", "n
 
 def write_outputs(plan: Plan, *, command: str, failures: Mapping[str, str], mlflow_ids: Mapping[str, str]) -> None:
     """Write the study's files from its run folders; missing runs are rows without numbers."""
-    replace_text(plan.folder / "study.yaml", yaml.safe_dump(study_record(plan, command), sort_keys=False, allow_unicode=True))
+    replace_text(
+        plan.folder / "study.yaml", yaml.safe_dump(study_record(plan, command), sort_keys=False, allow_unicode=True)
+    )
     _write_csv(plan.folder / "runs.csv", [run_row(run, failures) for run in plan.runs])
     _write_csv(plan.folder / "curves.csv", [row for run in plan.runs for row in curve_rows(run)])
     _write_csv(plan.folder / "items.csv", [row for run in plan.runs for row in item_rows(run)])
@@ -57,7 +59,9 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
             "cpu": cpu_name(),
             **{package: version(package) for package in PACKAGES},
         },
-        "factors": {factor: {level: dict(nodes) for level, nodes in levels.items()} for factor, levels in spec.factors.items()},
+        "factors": {
+            factor: {level: dict(nodes) for level, nodes in levels.items()} for factor, levels in spec.factors.items()
+        },
         "cells": [{"id": cell.id, "label": cell.label, "levels": dict(cell.levels)} for cell in plan.cells],
         "comparisons": [{"cell": c.cell, "reference": c.reference} for c in plan.comparisons],
     }
@@ -73,7 +77,9 @@ def _from_root(path: Path) -> str:
 def git_state() -> dict[str, Any]:
     """The commit that is checked out, and whether the work tree differs from it; `unknown` outside a repository."""
     commit = run_process(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    status = run_process(["git", "status", "--porcelain", "--", "research", "experiments"], capture_output=True, text=True, check=False)
+    status = run_process(
+        ["git", "status", "--porcelain", "--", "research", "experiments"], capture_output=True, text=True, check=False
+    )
     if commit.returncode != 0:
         return {"commit": "unknown", "dirty": False}
     return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
@@ -91,7 +97,13 @@ def cpu_name() -> str:
 
 def run_row(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
     """One row of runs.csv."""
-    row: dict[str, Any] = {"run": run.id, "cell": run.cell.id, "seed": run.seed, "status": "complete", **run.cell.levels}
+    row: dict[str, Any] = {
+        "run": run.id,
+        "cell": run.cell.id,
+        "seed": run.seed,
+        "status": "complete",
+        **run.cell.levels,
+    }
     if not run.complete:
         reason = failures.get(run.id, "").strip().splitlines()
         return {**row, "status": f"missing: {reason[-1]}" if reason else "missing"}
@@ -112,7 +124,9 @@ def curve_rows(run: Run) -> list[dict[str, Any]]:
 def item_rows(run: Run) -> list[dict[str, Any]]:
     """The first and the last evaluation, item by item."""
     lines = read_lines(run.folder / ITEMS)
-    return [{"run": run.id, "step": line["step"], **item} for line in (lines[:1] + lines[1:][-1:]) for item in line["items"]]
+    return [
+        {"run": run.id, "step": line["step"], **item} for line in (lines[:1] + lines[1:][-1:]) for item in line["items"]
+    ]
 
 
 def provenance_row(run: Run, mlflow_ids: Mapping[str, str]) -> dict[str, Any]:

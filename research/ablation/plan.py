@@ -63,10 +63,11 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
         for cell in cells:
             config = {**recipes[cell.id].config}
             config["model"] = {**config["model"], "seed": seed}
-            config["data"] = {**config["data"], "seed": seed}
             config["run"] = {**config["run"], "save_policy": False}
             name = f"{cell.id}-s{seed}"
-            runs.append(Run(id=name, cell=cell, seed=seed, recipe=Recipe(config=config), folder=folder / "cells" / name))
+            runs.append(
+                Run(id=name, cell=cell, seed=seed, recipe=Recipe(config=config), folder=folder / "cells" / name)
+            )
     return Plan(spec=spec, folder=folder, cells=cells, comparisons=comparisons, runs=runs)
 
 
@@ -79,7 +80,9 @@ def check_difference(spec: StudySpec, reference: Cell, cell: Cell, recipes: Mapp
     named = [path for factor in moved for path in spec.factors[factor][cell.levels[factor]]]
     for path in differences(recipes[reference.id].config, recipes[cell.id].config):
         if not any(f"{path}.".startswith(f"{name}.") for name in named):
-            raise UserError(f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names")
+            raise UserError(
+                f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names"
+            )
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

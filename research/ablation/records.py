@@ -30,19 +30,26 @@ class Trials:
             self.study = optuna.create_study(
                 study_name=spec.name,
                 storage=storage,
-                direction=spec.metric["direction"],
+                direction=spec.metric["direction"],  # pyright: ignore[reportArgumentType]
                 load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(seed=0),
             )
         except Exception as error:
             raise UserError(f"cannot use the Optuna storage at {storage}: {str(error).splitlines()[0]}") from error
-        self.distributions = {
-            **{factor: optuna.distributions.CategoricalDistribution(list(levels)) for factor, levels in spec.factors.items()},
+        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {
+            **{
+                factor: optuna.distributions.CategoricalDistribution(list(levels))
+                for factor, levels in spec.factors.items()
+            },
             "seed": optuna.distributions.CategoricalDistribution(spec.seeds),
         }
         self.running = optuna.trial.TrialState.RUNNING
         self.failed = optuna.trial.TrialState.FAIL
-        self.numbers = {t.user_attrs["run"]: t.number for t in self.study.trials if t.state == self.running and "run" in t.user_attrs}
+        self.numbers = {
+            t.user_attrs["run"]: t.number
+            for t in self.study.trials
+            if t.state == self.running and "run" in t.user_attrs
+        }
         self.complete = {t.user_attrs["run"] for t in self.study.trials if t.state == optuna.trial.TrialState.COMPLETE}
 
     def begin(self, run: Run) -> None:
@@ -72,7 +79,9 @@ class Runs:
         spec = plan.spec
         self.tracker = Tracker(uri, spec.name, artifacts)
         self.parent = self.tracker.run(
-            f"{spec.name}", name=spec.name, tags={"question": spec.question, "design": spec.design, "mlflow.note.content": spec.question}
+            f"{spec.name}",
+            name=spec.name,
+            tags={"question": spec.question, "design": spec.design, "mlflow.note.content": spec.question},
         )
         self.ids: dict[str, str] = {}
 
@@ -99,5 +108,9 @@ class Runs:
 
     def finish_study(self, folder: Path, complete: bool) -> None:
         """Keep the report and its figures with the parent run, and end it."""
-        kept = [path for path in sorted([*folder.glob("*.*"), *folder.glob("figures/*")]) if path.suffix in (".md", ".csv", ".yaml", ".png")]
+        kept = [
+            path
+            for path in sorted([*folder.glob("*.*"), *folder.glob("figures/*")])
+            if path.suffix in (".md", ".csv", ".yaml", ".png")
+        ]
         self.tracker.finish(self.parent, "FINISHED" if complete else "FAILED", kept)

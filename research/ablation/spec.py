@@ -123,29 +123,43 @@ def _check_seeds(path: Path, seeds: Any) -> None:
 
 
 def _check_metric(path: Path, metric: Any) -> None:
-    if not isinstance(metric, dict) or set(metric) != {"name", "direction"} or metric["direction"] not in ("maximize", "minimize"):
+    if (
+        not isinstance(metric, dict)
+        or set(metric) != {"name", "direction"}
+        or metric["direction"] not in ("maximize", "minimize")
+    ):
         raise UserError(f"{path}: metric is {{name: …, direction: maximize or minimize}}, got {metric}")
 
 
 def _check_factors(path: Path, factors: Any) -> None:
     if not isinstance(factors, dict) or not factors:
         raise UserError(f"{path}: factors maps each factor to its levels")
-    touched: dict[str, set[str]] = {}
-    for factor, levels in factors.items():
-        if not isinstance(levels, dict) or len(levels) < 2:
-            raise UserError(f"{path}: factor {factor} has fewer than two levels")
-        for level, nodes in levels.items():
-            if not isinstance(level, str):
-                raise UserError(f"{path}: factor {factor} has a level {level!r} that YAML does not read as text: give it a descriptive name")
-            if not isinstance(nodes, dict) or not nodes:
-                raise UserError(f"{path}: factor {factor}, level {level} replaces nothing: give it config paths and nodes")
-        paths = {level: set(nodes) for level, nodes in levels.items()}
-        first = next(iter(paths.values()))
-        if different := [level for level, at in paths.items() if at != first]:
-            raise UserError(f"{path}: the levels of factor {factor} touch different paths (see level {different[0]}); each must say all of them")
-        touched[factor] = first
+    touched = {factor: _paths_of(f"{path}: factor {factor}", levels) for factor, levels in factors.items()}
     for (one, left), (other, right) in combinations(touched.items(), 2):
-        for a in left:
-            for b in right:
-                if f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}."):
-                    raise UserError(f"{path}: factors {one} and {other} both touch {a if len(a) >= len(b) else b}, so their effects could not be told apart")
+        if shared := [max(a, b, key=len) for a in left for b in right if _overlap(a, b)]:
+            raise UserError(
+                f"{path}: factors {one} and {other} both touch {shared[0]}, so their effects could not be told apart"
+            )
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _paths_of(what: str, levels: Any) -> set[str]:
+    """The config paths that a factor's levels touch, the same in each of them."""
+    if not isinstance(levels, dict) or len(levels) < 2:
+        raise UserError(f"{what} has fewer than two levels")
+    for level, nodes in levels.items():
+        if not isinstance(level, str):
+            raise UserError(
+                f"{what} has a level {level!r}, which YAML does not read as text: give it a descriptive name"
+            )
+        if not isinstance(nodes, dict) or not nodes:
+            raise UserError(f"{what}, level {level} replaces nothing: give it config paths and nodes")
+    first, *rest = levels
+    if different := [level for level in rest if set(levels[level]) != set(levels[first])]:
+        raise UserError(
+            f"{what}: level {different[0]} touches other paths than level {first}; each must say all of them"
+        )
+    return set(levels[first])

@@ -42,9 +42,7 @@ class GroupMean(Advantage):
                 [-0.5000, -0.0000]])
     """
 
-    def __call__(
-        self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]
-    ) -> Float[Tensor, "B T"]:
+    def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         return over_tokens(_centred(rewards), mask)
 
 
@@ -83,9 +81,7 @@ class GroupZScore(Advantage):
         require(self.ddof in (0, 1), f"GroupZScore: ddof is 0 or 1, got {self.ddof}")
         require(self.eps >= 0, f"GroupZScore: eps is at least 0, got {self.eps}")
 
-    def __call__(
-        self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]
-    ) -> Float[Tensor, "B T"]:
+    def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         require(
             rewards.shape[-1] > self.ddof,
             f"GroupZScore: ddof={self.ddof} needs groups of at least {self.ddof + 1} completions",
@@ -118,9 +114,7 @@ class LeaveOneOut(Advantage):
                 [-1.]])
     """
 
-    def __call__(
-        self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]
-    ) -> Float[Tensor, "B T"]:
+    def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         G = rewards.shape[-1]
         require(G >= 2, f"LeaveOneOut: a baseline of the others needs groups of at least 2 completions, got {G}")
         return over_tokens(_centred(rewards) * (G / (G - 1)), mask)

@@ -35,7 +35,5 @@ class SkipTruncated(TokenWeight):
                 [0., 0.]])
     """
 
-    def __call__(
-        self, *, mask: Bool[Tensor, "B T"], truncated: Bool[Tensor, " B"]
-    ) -> Float[Tensor, "B T"]:
+    def __call__(self, *, mask: Bool[Tensor, "B T"], truncated: Bool[Tensor, " B"]) -> Float[Tensor, "B T"]:
         return (mask & ~truncated[:, None]).float()

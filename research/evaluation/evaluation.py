@@ -24,8 +24,18 @@ class Evaluation:
     """A completion is cut here; null takes the rollouts' limit."""
 
     def __post_init__(self) -> None:
-        require(self.completions_per_prompt >= 1, f"Evaluation: completions_per_prompt is at least 1, got {self.completions_per_prompt}")
-        require(self.temperature > 0 and 0 < self.top_p <= 1, f"Evaluation: temperature is above 0 and top_p in (0, 1], got {self}")
+        require(
+            self.completions_per_prompt >= 1,
+            f"Evaluation: completions_per_prompt is at least 1, got {self.completions_per_prompt}",
+        )
+        require(
+            self.temperature > 0 and 0 < self.top_p <= 1,
+            f"Evaluation: temperature is above 0 and top_p in (0, 1], got {self}",
+        )
+        require(
+            self.max_completion_tokens is None or self.max_completion_tokens >= 1,
+            f"Evaluation: max_completion_tokens is at least 1, or null, got {self.max_completion_tokens}",
+        )
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
         """avg@k, pass@k, and what the completions looked like."""

@@ -5,17 +5,17 @@ sign occurs once, in `Objective`.
 """
 
 from research.objective.entropy import Entropy, EntropyBonus, NoBonus
-from research.objective.kl import KL, K3, NoKL
+from research.objective.kl import K3, KL, NoKL
 from research.objective.objective import Objective
 from research.objective.ratio import Ratio, TokenRatio
 from research.objective.surrogate import Clip, Surrogate
 
 __all__ = [
+    "K3",
+    "KL",
     "Clip",
     "Entropy",
     "EntropyBonus",
-    "K3",
-    "KL",
     "NoBonus",
     "NoKL",
     "Objective",

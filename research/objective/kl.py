@@ -64,8 +64,6 @@ class K3(KL):
     def __post_init__(self) -> None:
         require(self.beta > 0, f"K3: beta is above 0, got {self.beta}; for no penalty use NoKL")
 
-    def __call__(
-        self, *, logprobs: Float[Tensor, "B T"], ref_logprobs: Float[Tensor, "B T"]
-    ) -> Float[Tensor, "B T"]:
+    def __call__(self, *, logprobs: Float[Tensor, "B T"], ref_logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         d = (ref_logprobs - logprobs).clamp(-20.0, 20.0)
         return self.beta * (torch.expm1(d) - d)

@@ -37,7 +37,5 @@ class TokenRatio(Ratio):
         tensor([[1.]])
     """
 
-    def __call__(
-        self, *, logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"]
-    ) -> Float[Tensor, "B T"]:
+    def __call__(self, *, logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         return (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()

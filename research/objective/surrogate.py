@@ -46,8 +46,6 @@ class Clip(Surrogate):
         require(0 <= self.eps_low < 1, f"Clip: eps_low is in [0, 1), got {self.eps_low}")
         require(self.eps_high >= 0, f"Clip: eps_high is at least 0, got {self.eps_high}")
 
-    def __call__(
-        self, *, ratio: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]
-    ) -> Float[Tensor, "B T"]:
+    def __call__(self, *, ratio: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         clipped = ratio.clamp(1 - self.eps_low, 1 + self.eps_high)
         return torch.minimum(ratio * advantages, clipped * advantages)

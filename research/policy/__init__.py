@@ -1,4 +1,4 @@
-"""The policy: a causal language model, its reference, and exact log-probabilities and entropies of completion tokens."""
+"""The policy: a causal language model, its reference, exact log-probabilities and entropies of completion tokens."""
 
 from research.policy.builtin import TinyModel, character_tokenizer, tiny_model
 from research.policy.logprobs import completion_positions, entropies_of, logprobs_of, micro_batches

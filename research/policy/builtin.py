@@ -5,7 +5,6 @@ It is made, saved and loaded like any hub model, so everything that works on it 
 
 from dataclasses import dataclass
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -31,7 +30,10 @@ class TinyModel:
     """Longest prompt and completion together, in tokens."""
 
     def __post_init__(self) -> None:
-        require(self.hidden % self.heads == 0, f"TinyModel: hidden is a multiple of heads, got {self.hidden} and {self.heads}")
+        require(
+            self.hidden % self.heads == 0,
+            f"TinyModel: hidden is a multiple of heads, got {self.hidden} and {self.heads}",
+        )
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
@@ -60,8 +62,8 @@ def tiny_model(shape: TinyModel, tokenizer: PreTrainedTokenizerFast, seed: int) 
         head_dim=shape.hidden // shape.heads,
         max_position_embeddings=shape.positions,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
+        eos_token_id=tokenizer.eos_token_id,  # pyright: ignore[reportArgumentType]
         bos_token_id=None,
         dtype="float32",
     )
@@ -69,4 +71,4 @@ def tiny_model(shape: TinyModel, tokenizer: PreTrainedTokenizerFast, seed: int) 
         model = Qwen3ForCausalLM(config)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
-    return model.to(torch.float32)
+    return model.float()

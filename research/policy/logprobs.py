@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from research.types import length_mask
 
@@ -22,9 +22,7 @@ def completion_positions(
     return rows, t, prompt_lengths[rows] + t - 1
 
 
-def logprobs_of(
-    logits: Float[Tensor, "K V"], targets: Int[Tensor, " K"]
-) -> Float[Tensor, " K"]:
+def logprobs_of(logits: Float[Tensor, "K V"], targets: Int[Tensor, " K"]) -> Float[Tensor, " K"]:
     """log p(target) in nats, computed in float32."""
     return torch.log_softmax(logits.float(), -1).gather(-1, targets[:, None]).squeeze(-1)
 
@@ -53,5 +51,3 @@ def micro_batches(spans: Int[Tensor, " B"], tokens: int) -> Iterator[Int[Tensor,
         rows = max(1, tokens // int(spans[order[start]]))
         yield order[start : start + rows]
         start += rows
-
-

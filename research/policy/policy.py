@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -26,7 +27,9 @@ class LoRA:
     """Rank of the update; at least 1."""
     alpha: float
     """The update is scaled by alpha / rank; above 0."""
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
     """Names of the linear layers that get an adapter."""
 
     def __post_init__(self) -> None:
@@ -66,7 +69,9 @@ def load_pretrained(path: str, *, trust_remote_code: bool = False) -> tuple[PreT
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load the policy from {path!r}: {reason} Give a folder with a saved model, or a hub id.") from error
+        raise UserError(
+            f"cannot load the policy from {path!r}: {reason} Give a folder with a saved model, or a hub id."
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
@@ -98,6 +103,12 @@ class Policy(nn.Module):
         """The transformers model inside, adapters and all."""
         return self.model.get_base_model() if self.spec.lora else self.model  # pyright: ignore
 
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer as transformers reads them, adapters merged into the weights they adapt."""
+        model = deepcopy(self.model).merge_and_unload() if self.spec.lora else self.model  # pyright: ignore
+        model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+        self.tokenizer.save_pretrained(folder)
+
     def forward(self, batch: UpdateBatch) -> TokenValues:
         """Log-probabilities and entropies of every completion token of the rows, with gradient, in one pass."""
         return self._values(self.causal_lm, batch)
@@ -119,7 +130,7 @@ class Policy(nn.Module):
             with self.model.disable_adapter():  # pyright: ignore
                 yield self.causal_lm
         else:
-            yield self._reference[0].to(self.model.device)
+            yield self._reference[0].to(self.model.device)  # pyright: ignore[reportArgumentType]
 
     def _in_micro_batches(self, model: PreTrainedModel, batch: UpdateBatch, tokens: int) -> TokenValues:
         logprobs = torch.zeros(batch["mask"].shape, device=batch.input_ids.device)
@@ -137,7 +148,7 @@ class Policy(nn.Module):
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
             # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
             hidden = model.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-            logits = model.get_output_embeddings()(hidden[rows, positions]).float() / self.temperature
+            logits = _head(model)(hidden[rows, positions]).float() / self.temperature
         logprobs = logprobs_of(logits, batch.input_ids[rows, positions + 1])
         shape = batch["mask"].shape
         return TokenValues(
@@ -147,6 +158,12 @@ class Policy(nn.Module):
 
 def _scatter(values: Float[Tensor, " K"], rows: Tensor, t: Tensor, shape: torch.Size) -> Float[Tensor, "B T"]:
     return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put((rows, t), values)
+
+
+def _head(model: PreTrainedModel) -> nn.Module:
+    head = model.get_output_embeddings()
+    assert head is not None, "a causal language model has an output layer"
+    return head
 
 
 def _with_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
@@ -160,6 +177,8 @@ def _check_head(model: PreTrainedModel, path: str) -> None:
     """Refuse a model whose logits are not simply head(hidden): a soft cap or scale would be missed by `Policy`."""
     ids = torch.arange(4)[None, :] % model.config.get_text_config().vocab_size
     model.eval()
-    direct = model.get_output_embeddings()(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+    direct = _head(model)(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
     if not torch.allclose(direct, model(input_ids=ids, use_cache=False).logits, atol=1e-4):
-        raise UserError(f"{path!r} changes its logits after the output layer (a soft cap or a scale), which is not supported yet")
+        raise UserError(
+            f"{path!r} changes its logits after the output layer (a soft cap or a scale), which is not supported yet"
+        )

@@ -19,8 +19,6 @@ from research.types import Prompt
 ALPHABET = "0123456789+-=;()#"
 """Every character that prompts and solutions are made of."""
 
-_STEP = re.compile(r"(\d+)([+-])(\d+)=(\d+)")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Difficulty:
@@ -33,8 +31,13 @@ class Difficulty:
 
     def __post_init__(self) -> None:
         low, high = self.operators
-        require(1 <= low <= high, f"Difficulty: operators is (fewest, most) with 1 ≤ fewest ≤ most, got {self.operators}")
-        require(1 <= self.largest <= 999 // (high + 1), f"Difficulty: largest is 1 to {999 // (high + 1)}, got {self.largest}")
+        require(
+            1 <= low <= high, f"Difficulty: operators is (fewest, most) with 1 ≤ fewest ≤ most, got {self.operators}"
+        )
+        require(
+            1 <= self.largest <= 999 // (high + 1),
+            f"Difficulty: largest is 1 to {999 // (high + 1)}, got {self.largest}",
+        )
 
 
 def draw_chain(random: Random, difficulty: Difficulty) -> str:
@@ -77,7 +80,7 @@ def worked_solution(text: str, checks: Sequence[bool] = (), slips: Sequence[int]
 
 
 def right_steps(text: str, completion: str) -> list[bool]:
-    """For each step of a completion, in order: does it continue from the step before, as the prompt says, and is it true?
+    """For each step of a completion in order: does it go on from the step before as the prompt says, and is it true?
 
     Steps are separated by `;`; brackets must hold a true check of their step. What follows `#` is not a step.
 
@@ -88,16 +91,14 @@ def right_steps(text: str, completion: str) -> list[bool]:
     first, *rest = re.findall(r"[+-]?\d+", text)
     expected, verdicts = int(first), []
     for k, step in enumerate(completion.split("#")[0].split(";")[:-1]):
-        after = expected + int(rest[k]) if k < len(rest) else None
-        parts = re.fullmatch(rf"{_STEP.pattern}(?:\({_STEP.pattern}\))?", step)
-        claims = parts is not None and after is not None and parts.group(1, 2, 3, 4) == (
-            str(expected), rest[k][0], rest[k][1:], str(after)
-        )  # fmt: skip
-        if claims and parts[5] is not None:
-            back = "-" if rest[k][0] == "+" else "+"
-            claims = parts.group(5, 6, 7, 8) == (str(after), back, rest[k][1:], str(expected))
-        verdicts.append(claims)
-        expected = after if after is not None else expected
+        if k >= len(rest):
+            verdicts.append(False)
+            continue
+        after, number = expected + int(rest[k]), rest[k][1:]
+        claim = f"{expected}{rest[k]}={after}"
+        check = f"({after}{'-' if rest[k][0] == '+' else '+'}{number}={expected})"
+        verdicts.append(step in (claim, claim + check))
+        expected = after
     return verdicts
 
 

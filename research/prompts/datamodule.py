@@ -29,7 +29,7 @@ class PromptData(LightningDataModule):
     """Prompts for training and for evaluation.
 
     One Lightning epoch is one step: the training loader yields one list of `prompts_per_step` prompts, and is asked
-    again for the next step. So a checkpoint is always written between steps, and the position in the data is one number.
+    again for the next step. So a checkpoint falls between steps, and the position in the data is one number.
 
     Args:
         train: where training prompts come from; those whose text is an evaluation prompt's are taken out.

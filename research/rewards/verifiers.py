@@ -15,7 +15,9 @@ class Verifier(Component):
     """Reward of any other; below `right`."""
 
     def __post_init__(self) -> None:
-        require(self.right > self.wrong, f"{type(self).__name__}: right is above wrong, got {self.right} and {self.wrong}")
+        require(
+            self.right > self.wrong, f"{type(self).__name__}: right is above wrong, got {self.right} and {self.wrong}"
+        )
 
     def reward(self, accepted: bool) -> float:
         """What the verdict is worth."""
@@ -117,4 +119,5 @@ class ReasoningGymAnswer(Verifier):
         answer = answer_after(self.marker, completion.text)
         if completion.truncated or answer is None:
             return False
-        return get_score_answer_fn(prompt.meta["task"])(answer, prompt.meta["entry"]) >= self.threshold
+        score = get_score_answer_fn(prompt.meta["task"])
+        return score(answer, prompt.meta["entry"]) >= self.threshold  # pyright: ignore[reportCallIssue]

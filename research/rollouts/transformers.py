@@ -1,12 +1,20 @@
 """Sampling with transformers' `generate`, in large batches, with the sampler's log-probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from research.rollouts.sampler import Decoding, Sampler
 from research.seeding import derive_seed, torch_seed
@@ -17,7 +25,8 @@ class _ChosenLogProbs(LogitsProcessor):
     """Records log p(token) of each sampled token, from the very scores it was drawn from.
 
     `generate` calls it before each draw, when the previous draw is the last column of `input_ids`; so only one step's
-    scores are held at a time, never [T B V]. Comes last, after temperature and top-p.
+    scores are held at a time, never [T B V]. Comes last, after temperature and top-p; so these two are given to
+    `generate` as processors as well, because its own temperature and top-p come after any processor it is given.
     """
 
     def __init__(self) -> None:
@@ -74,18 +83,18 @@ class TransformersSampler(Sampler):
         recorder = _ChosenLogProbs()
         was_training = self.model.training
         self.model.eval()
-        sequences = self.model.generate(
-            input_ids=encoded["input_ids"],
-            attention_mask=encoded["attention_mask"],
-            do_sample=True,
-            num_return_sequences=n,
-            max_new_tokens=decoding.max_tokens,
-            temperature=decoding.temperature,
-            top_p=decoding.top_p,
-            top_k=0,
-            logits_processor=LogitsProcessorList([recorder]),
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
+        with self._own_settings_aside():
+            sequences = self.model.generate(
+                input_ids=encoded["input_ids"],
+                attention_mask=encoded["attention_mask"],
+                do_sample=True,
+                num_return_sequences=n,
+                max_new_tokens=decoding.max_tokens,
+                temperature=1.0,
+                top_p=1.0,
+                top_k=0,
+                logits_processor=LogitsProcessorList([*_warpers(decoding), recorder]),
+            )
         self.model.train(was_training)
         logprobs = recorder.finish(sequences).cpu().tolist()
         drawn = sequences[:, encoded["input_ids"].shape[1] :].cpu().tolist()
@@ -114,6 +123,27 @@ class TransformersSampler(Sampler):
             for ids, values, text in zip(kept, logprobs, texts, strict=True)
         ]
 
+    @contextmanager
+    def _own_settings_aside(self) -> Iterator[None]:
+        """Generate without the model's own settings, but for its end tokens: a repetition penalty is not the policy."""
+        own = self.model.generation_config
+        self.model.generation_config = GenerationConfig(
+            eos_token_id=own.eos_token_id, bos_token_id=own.bos_token_id, pad_token_id=self.tokenizer.pad_token_id
+        )
+        try:
+            yield
+        finally:
+            self.model.generation_config = own
+
     def _end_tokens(self) -> set[int]:
         end = self.model.generation_config.eos_token_id
         return set(end) if isinstance(end, list) else {end}
+
+
+def _warpers(decoding: Decoding) -> list[LogitsProcessor]:
+    warpers: list[LogitsProcessor] = []
+    if decoding.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(decoding.temperature))
+    if decoding.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(decoding.top_p))
+    return warpers

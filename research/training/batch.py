@@ -9,7 +9,7 @@ from research.types import Group, UpdateBatch, length_mask
 
 
 def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> UpdateBatch:
-    """The rows of the groups in order, with `mask`, `lengths`, `truncated`, `outcomes`, `rollout_logprobs`, and what the groups are annotated with.
+    """The rows of the groups in order, with every quantity that sampling gives and what the groups are annotated with.
 
     Args:
         groups: at least one, all of the same size G.
@@ -22,8 +22,7 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
     mask = length_mask(lengths)
     G = len(groups[0].completions)
     rows = [
-        torch.tensor([*prompt, *completion.token_ids])
-        for prompt, completion in zip(prompts, completions, strict=True)
+        torch.tensor([*prompt, *completion.token_ids]) for prompt, completion in zip(prompts, completions, strict=True)
     ]
     quantities = {
         "mask": mask,

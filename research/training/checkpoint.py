@@ -1,6 +1,7 @@
 """Checkpoints that are written whole or not at all, and errors about them that say what to do."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises: UserError if the disk does not take it; the checkpoint before is then still there.
         """
         target = Path(path)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        unfinished = target.with_name(f".{target.name}.unfinished")  # a killed process's is overwritten by the next
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
@@ -28,14 +29,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             unfinished.replace(target)
         except (OSError, RuntimeError) as error:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
             reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
             raise UserError(
                 f"cannot write the checkpoint {target}: {reason}. The checkpoint before it is intact; "
                 "free some space or choose another folder, then run the same command to continue."
             ) from error
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Load, on the CPU unless told otherwise.
 
         Raises: UserError if the file is damaged.

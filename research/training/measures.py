@@ -59,10 +59,12 @@ class UpdateMeasures:
         slope = torch.autograd.grad(terms.gain.sum(), leaves[0], allow_unused=True)[0]
         still = torch.zeros_like(mask) if slope is None else mask & (slope == 0)
         up, down = still & (advantages > 0), still & (advantages < 0)
-        gap = (rows["old_logprobs"] - rows["rollout_logprobs"]).abs()[mask] if "old_logprobs" in rows.quantities else None
+        gap = (
+            (rows["old_logprobs"] - rows["rollout_logprobs"]).abs()[mask] if "old_logprobs" in rows.quantities else None
+        )
         for name, value in {
             "tokens": mask.sum(),
-            "loss": terms.loss,
+            "loss": terms.loss.detach(),
             "entropy": entropies[mask].sum(),
             "probability": logprobs[mask].exp().sum(),
             "kl": terms.kl[mask].sum(),

@@ -16,6 +16,7 @@ from research.policy import Policy, PolicySpec, micro_batches
 from research.rewards import Rewards
 from research.rollouts import Collected, Collector, Decoding, Sampler
 from research.seeding import derive_seed, random_states, set_random_states, torch_seed
+from research.tracking import RunLogger
 from research.training.batch import assemble
 from research.training.measures import UpdateMeasures, collected_measures, credit_measures
 from research.training.optimization import NonFiniteGuard, Optimization
@@ -101,13 +102,13 @@ class RLModule(LightningModule):
         if collected.groups:
             batch = self.credit(self.reward(self.assemble(collected.groups)))
             measures |= credit_measures(batch) | self.update(batch)
+        self.lr_schedulers().step()  # pyright: ignore
         self.record(collected, measures)
 
     def collect(self, prompts: Sequence[Prompt]) -> Collected:
         """Prompts → verified groups, annotated by the policy that sampled them."""
-        collected = self.rollouts.collect(
-            prompts, draw=self.trainer.datamodule.stream.draw, sample=self.sample, surplus=self.surplus
-        )
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        collected = self.rollouts.collect(prompts, draw=data.stream.draw, sample=self.sample, surplus=self.surplus)
         groups = self.annotate([*collected.groups, *collected.surplus])
         n = len(collected.groups)
         self.surplus = tuple(groups[n:])
@@ -157,10 +158,11 @@ class RLModule(LightningModule):
         measures = UpdateMeasures()
         with self.phases("updating"):
             for minibatch in self.updates.split(batch, derive_seed(self.seed, "updates", self.steps_done)):
-                for rows in micro_batches(minibatch.prompt_lengths + minibatch.lengths, self.updates.micro_batch_tokens):
+                for rows in micro_batches(
+                    minibatch.prompt_lengths + minibatch.lengths, self.updates.micro_batch_tokens
+                ):
                     self.backward_rows(minibatch.rows(rows), measures)
                 measures.add_step(*self.optimizer_step())
-            self.lr_schedulers().step()  # pyright: ignore
         return measures.summary()
 
     def backward_rows(self, rows: UpdateBatch, measures: UpdateMeasures) -> None:
@@ -174,12 +176,14 @@ class RLModule(LightningModule):
         old = rows.quantities.get("old_logprobs", values.logprobs.detach())
         terms = self.objective({**rows.quantities, "old_logprobs": old, "logprobs": leaves[0], "entropies": leaves[1]})
         gradients = torch.autograd.grad(terms.loss, leaves, retain_graph=True, allow_unused=True)
-        used = [(value, g) for value, g in zip((values.logprobs, values.entropies), gradients, strict=True) if g is not None]
+        used = [
+            (value, g) for value, g in zip((values.logprobs, values.entropies), gradients, strict=True) if g is not None
+        ]
         torch.autograd.backward([value for value, _ in used], [g for _, g in used])
         measures.add_rows(rows, terms, leaves)
 
     def optimizer_step(self) -> tuple[float, bool]:
-        """Clip and step, unless the gradient is not finite; its norm before clipping, and whether the step was taken."""
+        """Clip and step, unless the gradient is not finite; its norm before clipping, and whether it was taken."""
         optimizer = self.optimizers()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]  # pyright: ignore
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optimization.gradient_clip))
@@ -278,7 +282,7 @@ class RLModule(LightningModule):
         metrics["time/evaluation_seconds"] = perf_counter() - self._evaluation_began
         if self.logger is not None:
             self.logger.log_metrics(metrics, step=self.steps_done)
-            if hasattr(self.logger, "log_items"):
+            if isinstance(self.logger, RunLogger):
                 self.logger.log_items(self.evaluation.items(self.evaluated), step=self.steps_done)
 
     # --- checkpoints --------------------------------------------------------------------------------------------
@@ -306,7 +310,9 @@ class RLModule(LightningModule):
         if state is None:
             raise UserError("the checkpoint was not written by a run of this program, so it cannot be resumed")
         if state["seed"] != self.seed:
-            raise UserError(f"the checkpoint is of seed {state['seed']}, the run's seed is {self.seed}: resume with the same seed")
+            raise UserError(
+                f"the checkpoint is of seed {state['seed']}, the run's seed is {self.seed}: resume with the same seed"
+            )
         self.surplus, self.totals, self.steps_done = state["surplus"], dict(state["totals"]), state["steps_done"]
         self.guard.skipped, self.guard.in_a_row = state["guard"]
         set_random_states(state["random"])

@@ -38,7 +38,9 @@ class StepProgress(Callback):
         self.bar.start()
         self.row = self.bar.add_task(self.title, total=self.total, completed=trainer.current_epoch, note="")
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Advance by one."""
         note = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items())
         self.bar.update(self.row, advance=1, note=note)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from lightning import Callback, Trainer
 
 from research.component import require
 from research.errors import UserError
-from research.training.checkpoint import AtomicCheckpointIO
 from research.tracking import RunLogger, Tracker, merged_steps, replace_text
+from research.training.checkpoint import AtomicCheckpointIO
 
 RESULT, CONFIG, CHECKPOINT = "result.json", "config.yaml", "last.ckpt"
 
@@ -41,7 +42,8 @@ class RunSettings:
             require(getattr(self, name) >= 1, f"run.{name} is at least 1, got {getattr(self, name)}")
         require(
             self.steps % self.evaluate_every == 0,
-            f"run.steps is a multiple of run.evaluate_every, so that the last step is evaluated; got {self.steps} and {self.evaluate_every}",
+            "run.steps is a multiple of run.evaluate_every, so that the last step is evaluated; "
+            f"got {self.steps} and {self.evaluate_every}",
         )
 
 
@@ -70,7 +72,7 @@ def execute(trainer: Trainer, module: Any, data: Any, settings: RunSettings, fol
     Raises: UserError if training cannot go on; what was checkpointed stays.
     """
     checkpoint = folder / CHECKPOINT
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _interruptible():
         warnings.simplefilter("ignore")
         if checkpoint.exists():
             logger = trainer.logger
@@ -84,6 +86,19 @@ def execute(trainer: Trainer, module: Any, data: Any, settings: RunSettings, fol
     if module.steps_done < settings.steps:
         raise KeyboardInterrupt
     return write_result(folder, data, settings)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """An interrupt stays a KeyboardInterrupt, and the next is heard: Lightning exits, and ignores SIGINT thereafter."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from error
 
 
 def write_result(folder: Path, data: Any, settings: RunSettings) -> dict[str, Any]:
@@ -137,9 +152,11 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
 
 @contextmanager
 def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest: str) -> Iterator[None]:
-    """Mirror the run in this folder to MLflow when the block ends, however it ends; a resumed run keeps its MLflow run."""
+    """Mirror the run in this folder to MLflow when the block ends, however it does; a resumed run keeps its own."""
     tracker = Tracker(uri, "runs", folder.parent / "mlartifacts")
-    run_id = tracker.run(str(folder.resolve()), name=name, params={"seed": config["model"]["seed"]}, tags={"config_hash": digest})
+    run_id = tracker.run(
+        str(folder.resolve()), name=name, params={"seed": config["model"]["seed"]}, tags={"config_hash": digest}
+    )
     status = "FAILED"
     try:
         yield

@@ -39,29 +39,32 @@ class SFTSettings:
     """Optimizer steps of linear warm-up."""
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1 and self.batch >= 1, f"SFT: steps and batch are at least 1, got {self.steps} and {self.batch}")
+        require(
+            self.steps >= 1 and self.batch >= 1,
+            f"SFT: steps and batch are at least 1, got {self.steps} and {self.batch}",
+        )
         require(self.learning_rate > 0, f"SFT: learning_rate is above 0, got {self.learning_rate}")
 
 
 class SFTModule(LightningModule):
     """Imitates demonstrations.
 
-        loss = − Σ_{i,t} log π_θ(o_{i,t} | q_i, o_{i,<t}) / Σ_i |o_i|
+    loss = − Σ_{i,t} log π_θ(o_{i,t} | q_i, o_{i,<t}) / Σ_i |o_i|
     """
 
     def __init__(self, model: Any, settings: SFTSettings) -> None:
         super().__init__()
         self.model, self.settings = model, settings
 
-    def training_step(self, batch: list[Demonstration], _: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: list[Demonstration], batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
-        rows = [torch.tensor([*d.prompt_ids, *d.completion_ids], device=self.device) for d in batch]
-        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        sequences = [torch.tensor([*d.prompt_ids, *d.completion_ids], device=self.device) for d in batch]
+        input_ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
         prompts = torch.tensor([len(d.prompt_ids) for d in batch], device=self.device)
         lengths = torch.tensor([len(d.completion_ids) for d in batch], device=self.device)
-        row, _, position = completion_positions(prompts, lengths)
-        logits = self.model(input_ids=input_ids, use_cache=False).logits[row, position]
-        loss = torch.nn.functional.cross_entropy(logits.float(), input_ids[row, position + 1])
+        rows, _, position = completion_positions(prompts, lengths)
+        logits = self.model(input_ids=input_ids, use_cache=False).logits[rows, position]
+        loss = torch.nn.functional.cross_entropy(logits.float(), input_ids[rows, position + 1])
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -74,7 +77,9 @@ class SFTModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then linear decay."""
         s = self.settings
-        optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=s.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+        )
         schedule = LambdaLR(optimizer, lambda k: min((k + 1) / max(1, s.warmup_steps), max(0.05, 1 - k / s.steps)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

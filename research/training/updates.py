@@ -28,7 +28,9 @@ class Updates:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"Updates: epochs is at least 1, got {self.epochs}")
         require(self.minibatches >= 1, f"Updates: minibatches is at least 1, got {self.minibatches}")
-        require(self.micro_batch_tokens >= 1, f"Updates: micro_batch_tokens is at least 1, got {self.micro_batch_tokens}")
+        require(
+            self.micro_batch_tokens >= 1, f"Updates: micro_batch_tokens is at least 1, got {self.micro_batch_tokens}"
+        )
 
     @property
     def on_policy(self) -> bool:

@@ -68,7 +68,7 @@ def warm_start(settings: WarmStart) -> Path:
     return folder
 
 
-def demonstrations(settings: WarmStart, tokenizer) -> list[Demonstration]:  # noqa: ANN001
+def demonstrations(settings: WarmStart, tokenizer) -> list[Demonstration]:
     """Worked solutions of freshly drawn chains, some of their steps checked, some of them wrong."""
     random = Random(derive_seed(settings.seed, "demonstrations"))
     made = []
@@ -83,7 +83,9 @@ def demonstrations(settings: WarmStart, tokenizer) -> list[Demonstration]:  # no
 
 def _make(settings: WarmStart, folder: Path) -> None:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second thread gains little here, loses much on a busy machine, and changes the rounding
+    torch.set_num_threads(
+        1
+    )  # a second thread gains little here, loses much on a busy machine, and changes the rounding
     tokenizer = character_tokenizer(ALPHABET)
     model = tiny_model(settings.model, tokenizer, settings.seed).train()
     with warnings.catch_warnings():
@@ -99,7 +101,9 @@ def _make(settings: WarmStart, folder: Path) -> None:
             callbacks=[StepProgress("warm start", settings.sft.steps)],
             num_sanity_val_steps=0,
         )
-        trainer.fit(SFTModule(model, settings.sft), batches(demonstrations(settings, tokenizer), settings.sft, settings.seed))
+        trainer.fit(
+            SFTModule(model, settings.sft), batches(demonstrations(settings, tokenizer), settings.sft, settings.seed)
+        )
     torch.set_num_threads(threads)
     unfinished = Path(mkdtemp(dir=folder.parent, prefix=folder.name))
     model.eval().save_pretrained(unfinished)
