@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from research.component import require
 from research.errors import UserError
-from research.policy.logprobs import completion_positions, entropies_of, logprobs_of, micro_batches
+from research.policy.logprobs import completion_positions, entropies_from, gathered, micro_batches
 from research.types import UpdateBatch
 
 
@@ -109,9 +109,14 @@ class Policy(nn.Module):
         model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
         self.tokenizer.save_pretrained(folder)
 
-    def forward(self, batch: UpdateBatch) -> TokenValues:
-        """Log-probabilities and entropies of every completion token of the rows, with gradient, in one pass."""
-        return self._values(self.causal_lm, batch)
+    def forward(self, batch: UpdateBatch, *, entropy_gradient: bool = True) -> TokenValues:
+        """Log-probabilities and entropies of every completion token of the rows, in one pass, with gradient.
+
+        Args:
+            batch: the rows.
+            entropy_gradient: whether the entropies carry one too; it costs as much memory as the logits.
+        """
+        return self._values(self.causal_lm, batch, entropy_gradient)
 
     @torch.no_grad()
     def annotate(self, batch: UpdateBatch, tokens: int) -> TokenValues:
@@ -142,18 +147,19 @@ class Policy(nn.Module):
             logprobs[rows, :width], entropies[rows, :width] = values.logprobs, values.entropies
         return TokenValues(logprobs=logprobs, entropies=entropies)
 
-    def _values(self, model: PreTrainedModel, batch: UpdateBatch) -> TokenValues:
+    def _values(self, model: PreTrainedModel, batch: UpdateBatch, entropy_gradient: bool = False) -> TokenValues:
         rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
         bf16 = self.spec.precision == "bfloat16"
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
             # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
-            hidden = model.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+            # A row's last token predicts nothing, so the last column is never read.
+            hidden = model.get_decoder()(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
             logits = _head(model)(hidden[rows, positions]).float() / self.temperature
-        logprobs = logprobs_of(logits, batch.input_ids[rows, positions + 1])
+        log_p = torch.log_softmax(logits, -1)
+        logprobs = gathered(log_p, batch.input_ids[rows, positions + 1])
+        entropies = entropies_from(log_p if entropy_gradient else log_p.detach())
         shape = batch["mask"].shape
-        return TokenValues(
-            logprobs=_scatter(logprobs, rows, t, shape), entropies=_scatter(entropies_of(logits), rows, t, shape)
-        )
+        return TokenValues(logprobs=_scatter(logprobs, rows, t, shape), entropies=_scatter(entropies, rows, t, shape))
 
 
 def _scatter(values: Float[Tensor, " K"], rows: Tensor, t: Tensor, shape: torch.Size) -> Float[Tensor, "B T"]:

@@ -4,6 +4,7 @@ Slots: `Sampler` (the engine) and `Keep` (which groups train: dynamic sampling l
 """
 
 from research.rollouts.collect import Collected, Collector
+from research.rollouts.compact import CompactSampler
 from research.rollouts.keep import Keep, KeepAll, MixedOutcomes
 from research.rollouts.sampler import Decoding, Sampler
 from research.rollouts.scripted import ScriptedSampler
@@ -12,6 +13,7 @@ from research.rollouts.transformers import TransformersSampler
 __all__ = [
     "Collected",
     "Collector",
+    "CompactSampler",
     "Decoding",
     "Keep",
     "KeepAll",

@@ -76,29 +76,14 @@ class TransformersSampler(Sampler):
                 groups += self._sample_chunk(prompts[start : start + chunk], n, decoding)
         return groups
 
-    @torch.no_grad()
     def _sample_chunk(self, prompts: Sequence[Prompt], n: int, decoding: Decoding) -> list[Group]:
-        device = self.model.device
-        encoded = self.tokenizer([prompt.text for prompt in prompts], padding=True, return_tensors="pt").to(device)
-        recorder = _ChosenLogProbs()
+        texts = [prompt.text for prompt in prompts]
+        encoded = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
         was_training = self.model.training
         self.model.eval()
-        with self._own_settings_aside():
-            sequences = self.model.generate(
-                input_ids=encoded["input_ids"],
-                attention_mask=encoded["attention_mask"],
-                do_sample=True,
-                num_return_sequences=n,
-                max_new_tokens=decoding.max_tokens,
-                temperature=1.0,
-                top_p=1.0,
-                top_k=0,
-                logits_processor=LogitsProcessorList([*_warpers(decoding), recorder]),
-            )
+        drawn, logprobs = self.generate(encoded["input_ids"], encoded["attention_mask"], n, decoding)
         self.model.train(was_training)
-        logprobs = recorder.finish(sequences).cpu().tolist()
-        drawn = sequences[:, encoded["input_ids"].shape[1] :].cpu().tolist()
-        completions = self._completions(drawn, logprobs)
+        completions = self._completions(drawn.cpu().tolist(), logprobs.cpu().tolist())
         return [
             Group(
                 prompt=prompt,
@@ -107,6 +92,26 @@ class TransformersSampler(Sampler):
             )
             for k, prompt in enumerate(prompts)
         ]
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: Int[Tensor, "N P"], mask: Int[Tensor, "N P"], n: int, decoding: Decoding
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """The tokens drawn and their log-probabilities, n rows for each prompt; after a row's end token, anything."""
+        recorder = _ChosenLogProbs()
+        with self._own_settings_aside():
+            sequences = self.model.generate(
+                input_ids=input_ids,
+                attention_mask=mask,
+                do_sample=True,
+                num_return_sequences=n,
+                max_new_tokens=decoding.max_tokens,
+                temperature=1.0,
+                top_p=1.0,
+                top_k=0,
+                logits_processor=LogitsProcessorList([*_warpers(decoding), recorder]),
+            )
+        return sequences[:, input_ids.shape[1] :], recorder.finish(sequences)
 
     def _completions(self, drawn: list[list[int]], logprobs: list[list[float]]) -> list[Completion]:
         end = self._end_tokens()

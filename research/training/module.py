@@ -158,9 +158,8 @@ class RLModule(LightningModule):
         measures = UpdateMeasures()
         with self.phases("updating"):
             for minibatch in self.updates.split(batch, derive_seed(self.seed, "updates", self.steps_done)):
-                for rows in micro_batches(
-                    minibatch.prompt_lengths + minibatch.lengths, self.updates.micro_batch_tokens
-                ):
+                spans, quiet = minibatch.prompt_lengths + minibatch.lengths, ~minibatch["advantages"].any(1)
+                for rows in micro_batches(spans, self.updates.micro_batch_tokens, apart=quiet):
                     self.backward_rows(minibatch.rows(rows), measures)
                 measures.add_step(*self.optimizer_step())
         return measures.summary()
@@ -169,23 +168,26 @@ class RLModule(LightningModule):
         """Add the gradient of −J of these rows.
 
         The objective is differentiated with respect to the log-probabilities first: a token whose gain has no gradient
-        there is a clipped one, whatever the surrogate.
+        there is a clipped one, whatever the surrogate; and rows without any such gradient, such as those of a group
+        whose completions are all right, need no backward pass through the policy.
         """
-        values = self.model(rows)
+        values = self.model(rows, entropy_gradient="entropies" in self.objective.needs())
         leaves = [values.logprobs.detach().requires_grad_(), values.entropies.detach().requires_grad_()]
         old = rows.quantities.get("old_logprobs", values.logprobs.detach())
         terms = self.objective({**rows.quantities, "old_logprobs": old, "logprobs": leaves[0], "entropies": leaves[1]})
         gradients = torch.autograd.grad(terms.loss, leaves, retain_graph=True, allow_unused=True)
-        used = [
-            (value, g) for value, g in zip((values.logprobs, values.entropies), gradients, strict=True) if g is not None
-        ]
-        torch.autograd.backward([value for value, _ in used], [g for _, g in used])
+        pairs = zip((values.logprobs, values.entropies), gradients, strict=True)
+        used = [(value, g) for value, g in pairs if g is not None and bool(g.any())]
+        if used:
+            torch.autograd.backward([value for value, _ in used], [g for _, g in used])
         measures.add_rows(rows, terms, leaves)
 
     def optimizer_step(self) -> tuple[float, bool]:
         """Clip and step, unless the gradient is not finite; its norm before clipping, and whether it was taken."""
         optimizer = self.optimizers()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]  # pyright: ignore
+        for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optimization.gradient_clip))
         taken = self.guard.admit(norm)
         if taken:

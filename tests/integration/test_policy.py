@@ -14,7 +14,7 @@ from research.errors import UserError
 from research.fit import evaluate, fit
 from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
 from research.prompts.arithmetic import ALPHABET
-from research.rollouts import Decoding, TransformersSampler
+from research.rollouts import CompactSampler, Decoding, TransformersSampler
 from research.tracking import merged_steps
 from research.training.batch import assemble
 from research.types import Group, Prompt, UpdateBatch
@@ -28,8 +28,8 @@ def build(path: str, *, lora: LoRA | None = None, temperature: float = 1.0, refe
     return Policy(spec, temperature=temperature, with_reference=reference)
 
 
-def sampled(policy: Policy, temperature: float) -> list[Group]:
-    sampler = TransformersSampler()
+def sampled(policy: Policy, temperature: float, kind: type[TransformersSampler] = TransformersSampler) -> list[Group]:
+    sampler = kind()
     sampler.attach(policy.model, policy.tokenizer)
     prompts = [Prompt(id=str(k), text=text, answer="") for k, text in enumerate(PROMPTS)]
     groups = sampler.sample(prompts, n=4, decoding=Decoding(max_tokens=12, temperature=temperature), seed=5)
@@ -38,8 +38,10 @@ def sampled(policy: Policy, temperature: float) -> list[Group]:
     ]
 
 
-def rows_of(policy: Policy, temperature: float = 1.0) -> UpdateBatch:
-    return assemble(sampled(policy, temperature), pad=policy.tokenizer.pad_token_id, device=torch.device("cpu"))
+def rows_of(
+    policy: Policy, temperature: float = 1.0, kind: type[TransformersSampler] = TransformersSampler
+) -> UpdateBatch:
+    return assemble(sampled(policy, temperature, kind), pad=policy.tokenizer.pad_token_id, device=torch.device("cpu"))
 
 
 @torch.no_grad()
@@ -70,9 +72,12 @@ class TestValues:
             assert (values.logprobs[~batch["mask"]] == 0).all()
             assert (values.entropies[~batch["mask"]] == 0).all()
 
-    def test_the_sampler_and_the_trainer_agree(self, tiny_policy: str, temperature: float) -> None:
+    @pytest.mark.parametrize("kind", [TransformersSampler, CompactSampler])
+    def test_the_sampler_and_the_trainer_agree(
+        self, tiny_policy: str, temperature: float, kind: type[TransformersSampler]
+    ) -> None:
         policy = build(tiny_policy, temperature=temperature)
-        batch = rows_of(policy, temperature)
+        batch = rows_of(policy, temperature, kind)
         gap = (policy.annotate(batch, 64).logprobs - batch["rollout_logprobs"]).abs().max()
         assert gap < 1e-4  # left padding and a cache change float32 sums
         other = build(tiny_policy, temperature=2.0)
@@ -147,13 +152,13 @@ class TestLoRA:
     def test_reference_is_the_policy_without_its_adapters(self, adapted: Policy, tiny_policy: str) -> None:
         batch = rows_of(adapted)
         bare = build(tiny_policy).annotate(batch, 64).logprobs
-        assert (adapted.reference(batch, 64).logprobs - bare).abs().max() < 1e-6
+        assert (adapted.reference(batch, 64).logprobs - bare).abs().max() < 3e-6  # float32 at three nats, through adapters
         assert (adapted.annotate(batch, 64).logprobs - bare).abs().max() > 1e-2  # and they are on again
 
     def test_values_are_those_of_the_adapted_model(self, adapted: Policy) -> None:
         batch = rows_of(adapted)
         logprobs, _ = naive(adapted.model, batch, 1.0)
-        assert (adapted(batch).logprobs - logprobs).abs().max() < 1e-6
+        assert (adapted(batch).logprobs - logprobs).abs().max() < 3e-6  # float32 at three nats, through adapters
         assert (adapted.annotate(batch, 64).logprobs - batch["rollout_logprobs"]).abs().max() < 1e-4
 
     def test_checkpoint_holds_adapters_only_and_continues(

@@ -121,8 +121,8 @@ class TestArithmetic:
         [
             ({"operators": (0, 2)}, r"1 ≤ fewest ≤ most, got \(0, 2\)"),
             ({"operators": (3, 2)}, r"1 ≤ fewest ≤ most, got \(3, 2\)"),
-            ({"largest": 0}, "largest is 1 to 166, got 0"),
-            ({"largest": 167}, "largest is 1 to 166, got 167"),  # 6 numbers of 167 are 1002, four digits
+            ({"largest": 0}, "largest is 1 to 249, got 0"),
+            ({"largest": 250}, "largest is 1 to 249, got 250"),  # 4 numbers of 250 are 1000, four digits
         ],
     )
     def test_difficulty_refuses_what_is_out_of_range(self, fields: dict, says: str) -> None:

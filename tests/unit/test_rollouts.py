@@ -12,6 +12,7 @@ from research.prompts.arithmetic import ALPHABET
 from research.rollouts import (
     Collected,
     Collector,
+    CompactSampler,
     Decoding,
     Keep,
     KeepAll,
@@ -187,10 +188,10 @@ def policy(tiny_policy: str) -> Policy:
     return Policy(PolicySpec(path=tiny_policy, lora=None, precision="float32"), temperature=1.0, with_reference=False)
 
 
-@pytest.fixture
-def sample(policy: Policy) -> Callable[..., list[Group]]:
+@pytest.fixture(params=[TransformersSampler, CompactSampler])
+def sample(policy: Policy, request: pytest.FixtureRequest) -> Callable[..., list[Group]]:
     def call(texts: Sequence[str], *, n: int = 3, seed: int = 0, max_rows: int = 512, **decoding: Any) -> list[Group]:
-        sampler = TransformersSampler(max_rows=max_rows)
+        sampler = request.param(max_rows=max_rows)
         sampler.attach(policy.model, policy.tokenizer)
         prompts = [Prompt(id=str(k), text=text, answer="") for k, text in enumerate(texts)]
         return sampler.sample(prompts, n=n, decoding=Decoding(**{"max_tokens": 12, **decoding}), seed=seed)
@@ -304,3 +305,15 @@ class TestTransformersSampler:
     def test_refuses_no_rows(self) -> None:
         with pytest.raises(ValueError, match="max_rows is at least 1"):
             TransformersSampler(max_rows=0)
+
+
+@pytest.mark.parametrize("decoding", [{"temperature": 1e-3}, {"top_p": 1e-6}], ids=["cold", "narrow"])
+def test_both_samplers_draw_the_same_tokens_where_nothing_is_random(policy: Policy, decoding: dict[str, float]) -> None:
+    prompts = [Prompt(id=str(k), text=text, answer="") for k, text in enumerate(TestTransformersSampler.TEXTS)]
+    drawn = []
+    for kind in (TransformersSampler, CompactSampler):
+        sampler = kind()
+        sampler.attach(policy.model, policy.tokenizer)
+        groups = sampler.sample(prompts, n=2, decoding=Decoding(max_tokens=20, **decoding), seed=0)
+        drawn.append([[completion.token_ids for completion in group.completions] for group in groups])
+    assert drawn[0] == drawn[1]

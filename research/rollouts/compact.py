@@ -1,0 +1,137 @@
+"""Sampling with the policy itself by our own decoding loop: a prompt is read once, and ended rows make room."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache, TopPLogitsWarper
+from transformers.cache_utils import DynamicLayer
+
+from research.rollouts.sampler import Decoding
+from research.rollouts.transformers import TransformersSampler
+
+ROOM = 16
+"""Positions that the key-value cache grows by; a little at a time, since close packing is read twice as fast."""
+COMPACT = 0.9
+"""Ended rows leave the batch when at most this share of it still runs."""
+
+
+class _RoomyLayer(DynamicLayer):
+    """A layer of the key-value cache that grows into spare room: transformers' own copies itself at every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the new positions; the filled part so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._keys, self._values = key_states[:, :, :0], value_states[:, :, :0]
+        start, self.length = self.length, self.length + key_states.shape[-2]
+        if self.length > self._keys.shape[-2]:
+            self._keys, self._values = self._roomier(self._keys), self._roomier(self._values)
+        self._keys[:, :, start : self.length] = key_states
+        self._values[:, :, start : self.length] = value_states
+        return self._filled()
+
+    def _roomier(self, full: Tensor) -> Tensor:
+        rows, heads, old, width = full.shape
+        new = full.new_empty(rows, heads, -(-self.length // ROOM) * ROOM, width)
+        new[:, :, :old] = full
+        return new
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Let row k be what row indices[k] was; when rows are dropped, only those that move are copied."""
+        for name in ("_keys", "_values"):
+            full = getattr(self, name)
+            if len(indices) > len(full):
+                kept = full.new_empty(len(indices), *full.shape[1:])
+                kept[:, :, : self.length] = full[indices, :, : self.length]
+            else:
+                moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
+                kept = full[: len(indices)]
+                kept[moved, :, : self.length] = full[indices[moved], :, : self.length]
+            setattr(self, name, kept)
+        self._filled()
+
+    def _filled(self) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = self._keys[:, :, : self.length], self._values[:, :, : self.length]
+        return self.keys, self.values
+
+
+def _closed_up(running: Tensor) -> Tensor:
+    """The running rows, the last of them in the places of those that ended."""
+    left = int(running.sum())
+    rows = torch.arange(left, device=running.device)
+    rows[~running[:left]] = left + running[left:].nonzero()[:, 0]
+    return rows
+
+
+class CompactSampler(TransformersSampler):
+    """Samples token by token with a key-value cache of our own; about twice as fast as `generate` on the CPU.
+
+    A prompt is read once for all its completions, the cache grows into spare room instead of copying itself at every
+    token, and a row that has ended makes room for the others. For models whose cache is of keys and values.
+
+    Args:
+        max_rows: completions sampled at once, at least 1; bounds memory. It decides which rows share a batch, and so
+            takes part in what is drawn.
+    """
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: Int[Tensor, "N P"], mask: Int[Tensor, "N P"], n: int, decoding: Decoding
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """The tokens drawn and their log-probabilities, n rows for each prompt; after a row's end token, anything."""
+        N, P = input_ids.shape
+        T, device = decoding.max_tokens, input_ids.device
+        end = torch.tensor(sorted(self._end_tokens()), device=device)
+        tokens = torch.full((N * n, T), int(end[0]), device=device)
+        logprobs = torch.zeros(N * n, T, device=device)
+        live = torch.arange(N * n, device=device)
+        cache = self._cache()
+        position = mask.sum(1, keepdim=True)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        scores = self._scores(cache, input_ids, mask, positions, decoding).repeat_interleave(n, 0)
+        cache.batch_select_indices(torch.arange(N, device=device).repeat_interleave(n))
+        mask, position = (value.repeat_interleave(n, 0) for value in (mask, position))
+        mask = torch.cat([mask, mask.new_ones(N * n, T)], dim=1)
+        running = torch.ones(N * n, dtype=torch.bool, device=device)
+        for t in range(T):
+            token = torch.multinomial(scores.exp(), 1)
+            tokens[live, t], logprobs[live, t] = token[:, 0], scores.gather(1, token)[:, 0]
+            running = running & ~torch.isin(token[:, 0], end)
+            left = int(running.sum())
+            if left == 0 or t + 1 == T:
+                break
+            if left <= COMPACT * len(live):
+                kept = _closed_up(running)
+                cache.batch_select_indices(kept)
+                live, mask, position, token, running = (v[kept] for v in (live, mask, position, token, running))
+            scores = self._scores(cache, token, mask[:, : P + t + 1], position + t, decoding)
+        return tokens, logprobs
+
+    def _scores(
+        self, cache: DynamicCache, ids: Tensor, mask: Tensor, positions: Tensor, decoding: Decoding
+    ) -> Float[Tensor, "R V"]:
+        """Log-probabilities of the next token, after temperature and top-p."""
+        causal_lm = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        logits = causal_lm(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        scores = logits.float() / decoding.temperature
+        if decoding.top_p < 1:
+            scores = TopPLogitsWarper(decoding.top_p)(ids, scores)  # pyright: ignore[reportArgumentType]
+        return torch.log_softmax(scores, -1)
+
+    def _cache(self) -> DynamicCache:
+        cache = DynamicCache(config=self.model.config)
+        cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        return cache
