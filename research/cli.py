@@ -84,7 +84,7 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     from research.config import override, parse, read_recipe
     from research.fit import fit
     from research.training.progress import StepProgress
-    from research.training.run import tracked
+    from research.training.run import Mirroring, tracked
 
     if known.threads:
         torch.set_num_threads(known.threads)
@@ -92,8 +92,9 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     settings = recipe.run_settings()
     name = f"{known.recipe[0].stem}-s{recipe.config['model']['seed']}"
     folder = Path(settings.folder) if settings.folder else Path("runs") / name
-    with tracked(folder, name, _tracking(known, settings.tracking), recipe.config, recipe.digest):
-        result = fit(recipe, folder, [StepProgress(name, settings.steps)])
+    with tracked(folder, name, _tracking(known, settings.tracking), recipe.config, recipe.digest) as mirror:
+        bar, mirroring = StepProgress(name, settings.steps), Mirroring(mirror, settings.checkpoint_every)
+        result = fit(recipe, folder, [bar, mirroring])
     _print_metrics(f"{folder}: {settings.steps} steps", result["start"], result["last"])
     return 0
 

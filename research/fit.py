@@ -1,5 +1,6 @@
 """A recipe in a folder: train it, or continue it, or evaluate what it has."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,25 @@ from lightning import Callback
 from research.config import Recipe, instantiate
 from research.errors import UserError
 from research.tracking import METRICS, read_lines, replace_text
-from research.training.run import CHECKPOINT, CONFIG, execute, trainer_settings
+from research.training.run import CHECKPOINT, CONFIG, RESULT, is_complete, train, trainer_settings, write_result
 
 
 def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Train the recipe to its last step in this folder, from the folder's checkpoint if it has one.
 
-    Returns: the run's result (see `research.training.run.execute`).
+    Returns: the run's result (see `research.training.run.write_result`).
 
     Raises: UserError if the folder holds a run of another recipe, or if training cannot go on.
     """
     claim(recipe, folder)
     settings = recipe.run_settings()
+    if is_complete(folder):
+        return json.loads((folder / RESULT).read_text())
     module, data, trainer = instantiate(recipe, **trainer_settings(settings, folder, list(callbacks)))
-    result = execute(trainer, module, data, settings, folder)
+    train(trainer, module, data, settings, folder)
     if settings.save_policy:
         module.model.save(folder / "policy")
+    result = write_result(folder, data, settings)
     return result
 
 

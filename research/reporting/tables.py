@@ -22,7 +22,7 @@ COSTS: Mapping[str, str] = {
     "cost/optimizer_steps": "Optimizer steps",
     "time/seconds": "Seconds",
     "time/sampling_seconds": "of which sampling",
-    "time/update_seconds": "of which updates",
+    "time/updating_seconds": "of which updates",
 }
 FINALS: Mapping[str, str] = {
     "evaluation/truncated": "Truncated, evaluation",

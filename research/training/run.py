@@ -4,7 +4,7 @@ import json
 import logging
 import signal
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +64,20 @@ def is_complete(folder: Path) -> bool:
     return (folder / RESULT).exists()
 
 
-def execute(trainer: Trainer, module: Any, data: Any, settings: RunSettings, folder: Path) -> dict[str, Any]:
-    """Train to the last step, from the folder's checkpoint if it has one.
+class Mirroring(Callback):
+    """Calls `mirror` after every `every` steps, so that a run can be watched while it runs."""
 
-    Returns: the result, also written to `result.json`: the metrics of the warm start and of the last step.
+    def __init__(self, mirror: Callable[[], None], every: int) -> None:
+        self.mirror, self.every = mirror, every
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Send what is new, if it is time to."""
+        if pl_module.steps_done % self.every == 0:
+            self.mirror()
+
+
+def train(trainer: Trainer, module: Any, data: Any, settings: RunSettings, folder: Path) -> None:
+    """Train to the last step, from the folder's checkpoint if it has one.
 
     Raises: UserError if training cannot go on; what was checkpointed stays.
     """
@@ -85,7 +95,6 @@ def execute(trainer: Trainer, module: Any, data: Any, settings: RunSettings, fol
             trainer.fit(module, data)
     if module.steps_done < settings.steps:
         raise KeyboardInterrupt
-    return write_result(folder, data, settings)
 
 
 @contextmanager
@@ -102,7 +111,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def write_result(folder: Path, data: Any, settings: RunSettings) -> dict[str, Any]:
-    """Collect the run's first and last metrics into `result.json`, whose existence says that the run is complete."""
+    """Collect the metrics of the warm start and of the last step into `result.json`, which says the run is complete."""
     steps = merged_steps(folder)
     evaluated = [step for step, metrics in steps.items() if "evaluation/avg_at_k" in metrics]
     result = {
@@ -123,6 +132,7 @@ def _summed_times(steps: Iterable[dict[str, float]]) -> dict[str, float]:
         for name, value in metrics.items():
             if name.startswith("time/"):
                 seconds[name] = seconds.get(name, 0.0) + value
+    seconds["time/seconds"] = seconds.get("time/step_seconds", 0.0) + seconds.get("time/evaluation_seconds", 0.0)
     return seconds
 
 
@@ -151,7 +161,7 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
 
 
 @contextmanager
-def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest: str) -> Iterator[None]:
+def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest: str) -> Iterator[Callable[[], None]]:
     """Mirror the run in this folder to MLflow when the block ends, however it does; a resumed run keeps its own."""
     tracker = Tracker(uri, "runs", folder.parent / "mlartifacts")
     run_id = tracker.run(
@@ -159,7 +169,7 @@ def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest
     )
     status = "FAILED"
     try:
-        yield
+        yield lambda: tracker.mirror(folder, run_id)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

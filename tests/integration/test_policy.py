@@ -152,7 +152,9 @@ class TestLoRA:
     def test_reference_is_the_policy_without_its_adapters(self, adapted: Policy, tiny_policy: str) -> None:
         batch = rows_of(adapted)
         bare = build(tiny_policy).annotate(batch, 64).logprobs
-        assert (adapted.reference(batch, 64).logprobs - bare).abs().max() < 3e-6  # float32 at three nats, through adapters
+        assert (
+            adapted.reference(batch, 64).logprobs - bare
+        ).abs().max() < 3e-6  # float32 at three nats, through adapters
         assert (adapted.annotate(batch, 64).logprobs - bare).abs().max() > 1e-2  # and they are on again
 
     def test_values_are_those_of_the_adapted_model(self, adapted: Policy) -> None:

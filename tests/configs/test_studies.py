@@ -1,0 +1,95 @@
+"""Every study file can be planned, and the studies, the recipes and the paper's table speak of the same changes."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import EXPERIMENTS
+
+from research.ablation.plan import Plan, differences, make_plan
+from research.ablation.spec import read_study
+from research.config import Recipe, parse, read_recipe, read_yaml
+
+STUDIES = sorted((EXPERIMENTS / "ablations").glob("*.yaml"))
+LADDER = EXPERIMENTS / "ablations" / "dapo_ladder.yaml"
+
+
+@cache
+def planned(path: Path) -> Plan:
+    """The study's plan; planning composes and parses every cell."""
+    return make_plan(read_study(path), Path("nowhere"))
+
+
+@cache
+def resolved(name: str) -> Recipe:
+    return parse(read_recipe([EXPERIMENTS / f"{name}.yaml"]))
+
+
+class TestEveryStudy:
+    def test_there_are_some(self) -> None:
+        assert LADDER in STUDIES
+
+    @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+    def test_can_be_planned(self, path: Path) -> None:
+        plan = planned(path)
+        spec = plan.spec
+        assert len(plan.runs) == len(plan.cells) * len(spec.seeds)
+        assert len({run.id for run in plan.runs}) == len(plan.runs)
+        assert len({run.recipe.digest for run in plan.runs}) == len(plan.runs)
+        for factor, levels in spec.factors.items():
+            assert {cell.levels[factor] for cell in plan.cells} == set(levels)
+        assert {c.cell for c in plan.comparisons} == {cell.id for cell in plan.cells[1:]}
+        assert not Path("nowhere").exists()
+
+    @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+    def test_every_seed_is_run_in_every_cell(self, path: Path) -> None:
+        plan = planned(path)
+        for cell in plan.cells:
+            seeds = [run.recipe.config["model"]["seed"] for run in plan.runs if run.cell is cell]
+            assert seeds == plan.spec.seeds
+        assert [run.seed for run in plan.runs] == [seed for seed in plan.spec.seeds for _ in plan.cells]
+
+    @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+    def test_names_a_paper_that_is_there(self, path: Path) -> None:
+        spec = read_study(path)
+        assert spec.paper is None or spec.resolved(spec.paper).exists()
+
+
+class TestDapo:
+    def test_the_ladder_ends_at_the_recipe(self) -> None:
+        last = next(run for run in planned(LADDER).runs if run.cell is planned(LADDER).cells[-1])
+        assert differences(last.recipe.config["model"], resolved("dapo").config["model"]) == []
+
+    def test_the_ladder_begins_at_grpo_without_its_penalty(self) -> None:
+        first = planned(LADDER).runs[0].recipe.config["model"]
+        changed = differences(resolved("grpo").config["model"], first)
+        assert {path.split(".init_args")[0].removesuffix(".class_path") for path in changed} == {"objective.kl"}
+
+    def test_the_recipe_changes_the_papers_list_and_nothing_else(self) -> None:
+        changed = differences(resolved("grpo").config, resolved("dapo").config)
+        assert {path.removesuffix(".class_path") for path in changed} == {  # clip-higher keeps its lower end
+            "model.rollouts.collect.keep",
+            "model.rollouts.collect.max_rounds",
+            "model.rewards.shaping",
+            "model.credit.weights",
+            "model.credit.aggregate",
+            "model.objective.surrogate.init_args.eps_high",
+            "model.objective.kl",
+            "model.objective.kl.init_args",
+        }
+
+    @pytest.mark.parametrize("path", [p for p in STUDIES if p.stem.startswith("dapo")], ids=lambda path: path.stem)
+    def test_every_design_means_the_same_by_a_level(self, path: Path) -> None:
+        ladder, spec = read_study(LADDER).factors, read_study(path)
+        assert {factor: ladder[factor] for factor in spec.factors} == spec.factors
+        assert spec.hold == read_study(LADDER).hold
+
+    def test_the_papers_table_speaks_of_the_ladders_levels(self) -> None:
+        factors: Mapping[str, Mapping[str, Any]] = read_study(LADDER).factors
+        rows = [row for row in read_yaml(EXPERIMENTS / "papers" / "dapo_table1.yaml")["rows"] if "levels" in row]
+        for row in rows:
+            assert set(row["levels"]) == set(factors)
+            assert all(level in factors[factor] for factor, level in row["levels"].items())
+        assert [row["levels"] for row in rows] == [dict(cell.levels) for cell in planned(LADDER).cells]

@@ -1,0 +1,514 @@
+"""Designs by hand, composition of whole nodes, the study file's mistakes, and the records of a study."""
+
+import json
+import signal
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from research.ablation import Cell, Comparison, StudySpec, design_cells, read_study
+from research.ablation.live import StudyView
+from research.ablation.plan import Plan, Run, check_difference, differences
+from research.ablation.records import Runs, Trials
+from research.ablation.spec import compose
+from research.ablation.study import ATTEMPTS, _State
+from research.ablation.worker import Outcome, Worker
+from research.config import Recipe
+from research.errors import UserError
+
+TWO: Mapping[str, Mapping[str, Any]] = {"clip": {"low": {}, "high": {}}, "loss_mean": {"sequence": {}, "token": {}}}
+THREE = {**TWO, "penalty": {"none": {}, "soft": {}}}
+
+
+def refused(action: Callable[[], Any]) -> str:
+    """The one sentence with which an action is refused."""
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def levels_of(cells: list[Cell]) -> list[tuple[str, ...]]:
+    return [tuple(cell.levels.values()) for cell in cells]
+
+
+def pairs(comparisons: list[Comparison]) -> list[tuple[str, str]]:
+    return [(comparison.cell, comparison.reference) for comparison in comparisons]
+
+
+class TestLadder:
+    def test_each_change_is_kept(self) -> None:
+        cells, comparisons = design_cells("ladder", THREE, "Base", {"clip": "Clip-Higher"})
+        assert [cell.label for cell in cells] == ["Base", "+ Clip-Higher", "+ loss mean", "+ penalty"]
+        assert [cell.id for cell in cells] == ["0-base", "1-clip_higher", "2-loss_mean", "3-penalty"]
+        assert levels_of(cells) == [
+            ("low", "sequence", "none"),
+            ("high", "sequence", "none"),
+            ("high", "token", "none"),
+            ("high", "token", "soft"),
+        ]
+        assert [list(cell.levels) for cell in cells] == [list(THREE)] * 4
+        assert pairs(comparisons) == [
+            ("1-clip_higher", "0-base"),
+            ("2-loss_mean", "1-clip_higher"),
+            ("3-penalty", "2-loss_mean"),
+            ("3-penalty", "0-base"),
+        ]
+
+    def test_one_factor_is_compared_once(self) -> None:
+        cells, comparisons = design_cells("ladder", {"clip": TWO["clip"]}, "Base")
+        assert levels_of(cells) == [("low",), ("high",)]
+        assert pairs(comparisons) == [("1-clip", "0-base")]
+
+
+class TestAddOneIn:
+    def test_each_change_is_alone(self) -> None:
+        cells, comparisons = design_cells("add_one_in", THREE, "Base", {"clip": "Clip-Higher"})
+        assert [cell.label for cell in cells] == ["Base", "+ Clip-Higher only", "+ loss mean only", "+ penalty only"]
+        assert [cell.id for cell in cells] == ["0-base", "1-clip_higher_only", "2-loss_mean_only", "3-penalty_only"]
+        assert levels_of(cells) == [
+            ("low", "sequence", "none"),
+            ("high", "sequence", "none"),
+            ("low", "token", "none"),
+            ("low", "sequence", "soft"),
+        ]
+        assert pairs(comparisons) == [(cell.id, "0-base") for cell in cells[1:]]
+
+
+class TestLeaveOneOut:
+    def test_each_change_is_taken_out(self) -> None:
+        cells, comparisons = design_cells("leave_one_out", THREE, "Base", {"clip": "Clip-Higher"})
+        assert [cell.label for cell in cells] == [
+            "all changes",
+            "without Clip-Higher",
+            "without loss mean",
+            "without penalty",
+        ]
+        assert [cell.id for cell in cells] == [
+            "0-all_changes",
+            "1-without_clip_higher",
+            "2-without_loss_mean",
+            "3-without_penalty",
+        ]
+        assert levels_of(cells) == [
+            ("high", "token", "soft"),
+            ("low", "token", "soft"),
+            ("high", "sequence", "soft"),
+            ("high", "token", "none"),
+        ]
+        assert pairs(comparisons) == [(cell.id, "0-all_changes") for cell in cells[1:]]
+
+
+class TestFactorial:
+    def test_two_by_two(self) -> None:
+        cells, comparisons = design_cells("factorial", TWO, "Base", {"clip": "range"})
+        assert [cell.label for cell in cells] == [
+            "Base",
+            "loss mean token",
+            "range high",
+            "range high, loss mean token",
+        ]
+        assert [cell.id for cell in cells] == [
+            "0-base",
+            "1-loss_mean_token",
+            "2-range_high",
+            "3-range_high_loss_mean_token",
+        ]
+        assert levels_of(cells) == [("low", "sequence"), ("low", "token"), ("high", "sequence"), ("high", "token")]
+        assert pairs(comparisons) == [(cell.id, "0-base") for cell in cells[1:]]
+
+    def test_three_levels_and_three_factors(self) -> None:
+        factors = {**TWO, "penalty": {"none": {}, "soft": {}, "hard": {}}}
+        cells, comparisons = design_cells("factorial", factors, "Base")
+        assert len(cells) == len({cell.id for cell in cells}) == len(set(levels_of(cells))) == 12
+        assert levels_of(cells)[:4] == [
+            ("low", "sequence", "none"),
+            ("low", "sequence", "soft"),
+            ("low", "sequence", "hard"),
+            ("low", "token", "none"),
+        ]
+        assert len(comparisons) == 11
+
+
+class TestDesigns:
+    def test_one_that_is_unknown(self) -> None:
+        message = refused(lambda: design_cells("staircase", TWO, "Base"))
+        assert "staircase" in message
+        for design in ("ladder", "add_one_in", "leave_one_out", "factorial"):
+            assert design in message
+
+    @pytest.mark.parametrize("design", ["ladder", "add_one_in", "leave_one_out"])
+    def test_three_levels_need_the_factorial(self, design: str) -> None:
+        factors = {**TWO, "penalty": {"none": {}, "soft": {}, "hard": {}}}
+        message = refused(lambda: design_cells(design, factors, "Base"))
+        assert "penalty has 3" in message
+        assert "factorial" in message
+
+
+class TestCompose:
+    CONFIG: Mapping[str, Any] = {"model": {"kl": {"class_path": "K3", "init_args": {"beta": 0.04}}, "seed": 0}}
+
+    def test_a_node_is_replaced_whole_and_the_base_is_untouched(self) -> None:
+        before, node = deepcopy(self.CONFIG), {"class_path": "NoKL"}
+        composed = compose(self.CONFIG, {"model.kl": node}, "level")
+        assert composed == {"model": {"kl": {"class_path": "NoKL"}, "seed": 0}}
+        assert before == self.CONFIG
+        composed["model"]["kl"]["class_path"] = "changed"
+        assert node == {"class_path": "NoKL"}
+
+    @pytest.mark.parametrize("path", ["model.kll", "modle.kl", "model.seed.deep", "model.kl.init_args.beta.x", "kl"])
+    def test_a_path_that_is_not_there(self, path: str) -> None:
+        message = refused(lambda: compose(self.CONFIG, {path: 1}, "factor clip, level high"))
+        assert message == f"factor clip, level high: the base recipe has no {path}"
+
+
+class TestDifferences:
+    def test_paths(self) -> None:
+        one = {"a": {"b": 1, "c": [1, 2]}, "d": None, "same": {"x": 1}}
+        other = {"a": {"b": 2, "c": [1, 3]}, "e": 0, "same": {"x": 1}}
+        assert differences(one, other) == ["a.b", "a.c", "e"]
+        assert differences(one, deepcopy(one)) == []
+        assert differences({"a": {"b": 1}}, {"a": 1}) == ["a"]
+
+    def test_a_cell_that_differs_elsewhere_is_refused(self, tmp_path: Path) -> None:
+        spec = read_study(write(tmp_path, STUDY))
+        cells, _ = design_cells("ladder", spec.factors, "base")
+        same = {"model": {"clip": {"eps": 1}, "loss": "sequence", "seed": 0}}
+        moved = {"model": {"clip": {"eps": 2}, "loss": "sequence", "seed": 0}}
+        elsewhere = {"model": {"clip": {"eps": 2}, "loss": "token", "seed": 0}}
+        recipes = {cells[0].id: Recipe(config=same), cells[1].id: Recipe(config=moved)}
+        check_difference(spec, cells[0], cells[1], recipes)
+        recipes[cells[1].id] = Recipe(config=elsewhere)
+        message = refused(lambda: check_difference(spec, cells[0], cells[1], recipes))
+        assert "model.loss" in message
+        assert cells[0].id in message
+        assert cells[1].id in message
+
+    def test_a_path_is_not_named_by_its_beginning(self, tmp_path: Path) -> None:
+        """`model.clip` names what is below it, not `model.clip_range`."""
+        spec = read_study(write(tmp_path, STUDY))
+        cells, _ = design_cells("ladder", spec.factors, "base")
+        recipes = {
+            cells[0].id: Recipe(config={"model": {"clip": 1, "clip_range": 1}}),
+            cells[1].id: Recipe(config={"model": {"clip": 2, "clip_range": 2}}),
+        }
+        assert "model.clip_range" in refused(lambda: check_difference(spec, cells[0], cells[1], recipes))
+
+
+STUDY = """
+question: Does it matter?
+base: recipe.yaml
+design: ladder
+seeds: [0, 1]
+metric: {name: evaluation/avg_at_k, direction: maximize}
+factors:
+  clip:
+    low: {model.clip: {eps: 1}}
+    high: {model.clip: {eps: 2}}
+  loss:
+    sequence: {model.loss: sequence}
+    token: {model.loss: token}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+class TestStudyFile:
+    def test_one_that_is_right(self, tmp_path: Path) -> None:
+        spec = read_study(write(tmp_path, STUDY))
+        assert (spec.name, spec.design, spec.seeds) == ("study", "ladder", [0, 1])
+        assert (spec.baseline, spec.paper, dict(spec.hold)) == ("base", None, {})
+        assert spec.resolved("../x.yaml") == (tmp_path.parent / "x.yaml").resolve()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            ("question: Does", "hypothesis: Does", ["no key is called hypothesis", "question"]),
+            ("design: ladder\n", "", ["design is missing"]),
+            ("    high: {model.clip: {eps: 2}}\n", "", ["factor clip", "fewer than two levels"]),
+            ("    low: {model.clip", "    off: {model.clip", ["factor clip", "False", "YAML"]),
+            ("    high: {model.clip", "    on: {model.clip", ["factor clip", "True", "YAML"]),
+            ("    high: {model.clip", "    2: {model.clip", ["factor clip", "2"]),
+            ("high: {model.clip: {eps: 2}}", "high: {model.clop: {eps: 2}}", ["factor clip", "low", "high", "paths"]),
+            ("high: {model.clip: {eps: 2}}", "high: {model.clip: 1, model.kl: 2}", ["factor clip", "other paths"]),
+            ("high: {model.clip: {eps: 2}}", "high: {}", ["factor clip, level high", "nothing"]),
+            ("high: {model.clip: {eps: 2}}", "high: yes", ["factor clip, level high", "nothing"]),
+            ("model.loss", "model.clip", ["clip and loss", "both touch model.clip"]),
+            ("model.loss", "model.clip.eps", ["clip and loss", "both touch model.clip.eps"]),
+            ("model.loss", "model", ["clip and loss", "both touch model.clip"]),
+            ("seeds: [0, 1]", "seeds: [0, 0]", ["seeds", "[0, 0]"]),
+            ("seeds: [0, 1]", "seeds: [0, 0.5]", ["seeds", "0.5"]),
+            ("seeds: [0, 1]", "seeds: [0, true]", ["seeds", "True"]),
+            ("seeds: [0, 1]", "seeds: []", ["seeds"]),
+            ("seeds: [0, 1]", "seeds: 3", ["seeds", "3"]),
+            ("direction: maximize", "direction: up", ["metric", "up", "maximize or minimize"]),
+            ("{name: evaluation/avg_at_k, direction: maximize}", "evaluation/avg_at_k", ["metric", "direction"]),
+            (", direction: maximize", "", ["metric", "direction"]),
+            ("question:", "labels: {klip: clipping}\nquestion:", ["labels", "klip"]),
+            ("design: ladder", "design: [", ["not valid YAML"]),
+        ],
+    )
+    def test_a_mistake_is_one_sentence(self, old: str, new: str, words: list[str], tmp_path: Path) -> None:
+        assert old in STUDY
+        path = write(tmp_path, STUDY.replace(old, new))
+        message = refused(lambda: read_study(path))
+        for word in [str(path), *words]:
+            assert word in message
+
+    @pytest.mark.parametrize("text", ["factors:", "factors: {}", "factors: [clip]", "factors: clip"])
+    def test_no_factors(self, text: str, tmp_path: Path) -> None:
+        path = write(tmp_path, STUDY.partition("factors:")[0] + text)
+        assert "factors" in refused(lambda: read_study(path))
+
+    @pytest.mark.parametrize("key", ["labels", "hold"])
+    def test_an_optional_key_left_empty(self, key: str, tmp_path: Path) -> None:
+        """Refused in a sentence, or read as not there; never a traceback."""
+        (tmp_path / "recipe.yaml").write_text("model: {clip: 1, loss: 2}")
+        path = write(tmp_path, f"{key}:\n{STUDY}")
+        try:
+            spec = read_study(path)
+        except UserError as error:
+            assert key in str(error)  # noqa: PT017
+        else:
+            assert spec.base_config == {"model": {"clip": 1, "loss": 2}}
+            assert design_cells(spec.design, spec.factors, spec.baseline, spec.labels)
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "nowhere.yaml"
+        assert str(path) in refused(lambda: read_study(path))
+
+    def test_the_base_recipe_and_what_is_held(self, tmp_path: Path) -> None:
+        (tmp_path / "recipe.yaml").write_text("model: {clip: 1, loss: 2, kl: 3, seed: 9}")
+        spec = read_study(write(tmp_path, f"hold: {{model.kl: {{beta: 0}}}}\n{STUDY}"))
+        assert spec.base_config == {"model": {"clip": 1, "loss": 2, "kl": {"beta": 0}, "seed": 9}}
+        config = spec.config({"clip": "high", "loss": "token"}, 4, {"model.kl": 7})
+        assert config == {"model": {"clip": {"eps": 2}, "loss": "token", "kl": 7, "seed": 4}}
+        held = read_study(write(tmp_path, f"hold: {{model.entropy: 0}}\n{STUDY}"))
+        assert refused(lambda: held.base_config) == "hold: the base recipe has no model.entropy"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> StudySpec:
+    return read_study(write(tmp_path, STUDY))
+
+
+def planned(spec: StudySpec, folder: Path) -> Plan:
+    """A plan whose recipes are never trained."""
+    cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline)
+    recipe = Recipe(
+        config={"model": {"clip": 1}, "run": {"steps": 4, "evaluate_every": 2, "checkpoint_every": 1}, "trainer": {}}
+    )
+    runs = [
+        Run(
+            id=f"{cell.id}-s{seed}",
+            cell=cell,
+            seed=seed,
+            recipe=recipe,
+            folder=folder / "cells" / f"{cell.id}-s{seed}",
+        )
+        for seed in spec.seeds
+        for cell in cells
+    ]
+    return Plan(spec=spec, folder=folder, cells=cells, comparisons=comparisons, runs=runs)
+
+
+def completed(run: Run, value: float) -> None:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "result.json").write_text(json.dumps({"last": {"evaluation/avg_at_k": value}}))
+
+
+class TestTrials:
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'optuna.db'}"
+
+    def seen(self, storage: str) -> list[tuple[str, str, Any]]:
+        """Run, state and value of every trial, with the parameters checked to be the run's."""
+        trials = optuna.load_study(study_name="study", storage=storage).trials
+        for trial in trials:
+            if trial.params:
+                assert trial.user_attrs["run"].endswith(f"-s{trial.params['seed']}")
+        return [(trial.user_attrs.get("run", ""), trial.state.name, trial.value) for trial in trials]
+
+    def test_a_run_is_begun_and_finished_once(self, spec: StudySpec, tmp_path: Path, storage: str) -> None:
+        plan = planned(spec, tmp_path / "out")
+        first, second = plan.runs[0], plan.runs[1]
+        trials = Trials(plan, storage)
+        trials.begin(first)
+        trials.begin(first)
+        trials.begin(second)
+        assert self.seen(storage) == [(first.id, "RUNNING", None), (second.id, "RUNNING", None)]
+        again = Trials(plan, storage)  # as after a kill
+        again.begin(first)
+        again.finish(first, 0.5)
+        again.finish(first, 0.5)
+        again.finish(second, None)
+        assert self.seen(storage) == [(first.id, "COMPLETE", 0.5), (second.id, "FAIL", None)]
+        third = Trials(plan, storage)
+        third.finish(first, 0.5)
+        third.begin(second)
+        third.finish(second, 0.25)
+        assert self.seen(storage) == [
+            (first.id, "COMPLETE", 0.5),
+            (second.id, "FAIL", None),
+            (second.id, "COMPLETE", 0.25),
+        ]
+
+    def test_parameters_are_the_levels_and_the_seed(self, spec: StudySpec, tmp_path: Path, storage: str) -> None:
+        plan = planned(spec, tmp_path / "out")
+        trials = Trials(plan, storage)
+        for run in plan.runs:
+            trials.finish(run, float(run.seed))
+        found = optuna.load_study(study_name="study", storage=storage).trials
+        assert [t.params for t in found] == [{**run.cell.levels, "seed": run.seed} for run in plan.runs]
+
+    def test_a_kill_between_enqueueing_and_asking(self, spec: StudySpec, tmp_path: Path, storage: str) -> None:
+        """The trial that waits belongs to its own run, whichever run is begun next."""
+        plan = planned(spec, tmp_path / "out")
+        first, second = plan.runs[0], plan.runs[1]
+        left = {**second.cell.levels, "seed": second.seed}
+        Trials(plan, storage).study.enqueue_trial(left, user_attrs={"run": second.id})
+        trials = Trials(plan, storage)
+        trials.finish(first, 0.25)
+        trials.finish(second, 0.75)
+        assert sorted(self.seen(storage)) == [(first.id, "COMPLETE", 0.25), (second.id, "COMPLETE", 0.75)]
+
+    def test_seeds_are_added_later(self, spec: StudySpec, tmp_path: Path, storage: str) -> None:
+        for seeds in ([0, 1], [0, 1, 2]):
+            more = StudySpec(**{**vars(spec), "seeds": seeds})
+            plan = planned(more, tmp_path / "out")
+            trials = Trials(plan, storage)
+            for run in plan.runs:
+                trials.finish(run, 0.5)
+        assert len([state for _, state, _ in self.seen(storage) if state == "COMPLETE"]) == 9
+
+    def test_a_storage_that_cannot_be_used(self, spec: StudySpec, tmp_path: Path) -> None:
+        plan = planned(spec, tmp_path / "out")
+        for storage in (f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}", "nonsense"):
+            assert storage in refused(lambda storage=storage: Trials(plan, storage))
+
+
+class ToldTrials(Trials):
+    """Only remembers what it is told."""
+
+    def __init__(self, told: list[tuple[Any, ...]]) -> None:
+        self.told = told
+
+    def begin(self, run: Run) -> None:
+        self.told.append(("trial begins", run.id))
+
+    def finish(self, run: Run, value: float | None) -> None:
+        self.told.append(("trial ends", run.id, value))
+
+
+class ToldRuns(Runs):
+    """Only remembers what it is told."""
+
+    def __init__(self, told: list[tuple[Any, ...]]) -> None:
+        self.told = told
+
+    def begin(self, run: Run) -> None:
+        self.told.append(("run begins", run.id))
+
+    def finish(self, run: Run, status: str) -> None:
+        self.told.append(("run ends", run.id, status))
+
+
+class TestState:
+    def state(self, plan: Plan) -> tuple[_State, list[tuple[Any, ...]]]:
+        told: list[tuple[Any, ...]] = []
+        return _State(plan, ToldTrials(told), ToldRuns(told)), told
+
+    def test_a_failure_is_tried_again_and_then_missing(self, spec: StudySpec, tmp_path: Path) -> None:
+        plan = planned(spec, tmp_path)
+        state, told = self.state(plan)
+        assert [run.id for run in state.pending] == [run.id for run in plan.runs]
+        for attempt in range(1, ATTEMPTS + 1):
+            run = state.by_id[plan.runs[0].id]
+            state.pending.remove(run)
+            state.begin(run)
+            state.end(Outcome(run=run.id, result=None, reason=f"broke {attempt}"))
+            assert (run in state.pending) == (attempt < ATTEMPTS)
+            assert (run.folder / "failure.txt").read_text() == f"broke {attempt}"
+        assert state.failures == {plan.runs[0].id: f"broke {ATTEMPTS}"}
+        assert told[-2:] == [("trial ends", plan.runs[0].id, None), ("run ends", plan.runs[0].id, "FAILED")]
+
+    def test_a_second_attempt_that_succeeds(self, spec: StudySpec, tmp_path: Path) -> None:
+        plan = planned(spec, tmp_path)
+        state, told = self.state(plan)
+        run = state.pending.popleft()
+        state.begin(run)
+        state.end(Outcome(run=run.id, result=None, reason="broke"))
+        assert run in state.pending
+        state.begin(run)
+        completed(run, 0.5)
+        state.end(Outcome(run=run.id, result={}))
+        assert state.failures == {}
+        assert told[-2:] == [("trial ends", run.id, 0.5), ("run ends", run.id, "FINISHED")]
+
+    def test_catching_up_tells_what_is_complete(self, spec: StudySpec, tmp_path: Path) -> None:
+        plan = planned(spec, tmp_path)
+        completed(plan.runs[2], 0.75)
+        state, told = self.state(plan)
+        assert plan.runs[2] not in state.pending
+        state.catch_up()
+        name = plan.runs[2].id
+        assert told == [("trial ends", name, 0.75), ("run begins", name), ("run ends", name, "FINISHED")]
+
+    def test_a_metric_that_is_not_there(self, spec: StudySpec, tmp_path: Path) -> None:
+        unknown = StudySpec(**{**vars(spec), "metric": {"name": "evaluation/avg", "direction": "maximize"}})
+        plan = planned(unknown, tmp_path)
+        completed(plan.runs[0], 0.5)
+        state, _ = self.state(plan)
+        message = refused(lambda: state.value(plan.runs[0]))
+        assert "'evaluation/avg'" in message
+        assert "evaluation/avg_at_k" in message
+
+
+class TestView:
+    def test_off_a_terminal_every_end_is_a_line(
+        self, spec: StudySpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plan = planned(spec, tmp_path)
+        completed(plan.runs[0], 0.5)
+        second, third = plan.runs[1], plan.runs[2]
+        with StudyView(plan) as view:
+            view.update({second.id})
+            second.folder.mkdir(parents=True)
+            (second.folder / "metrics.jsonl").write_text('{"step": 0}\n{"step": 3}\n{"step": 4, "cut')
+            view.update({second.id})
+            assert (view.notes[second.id], view.steps[second.id]) == ("3/4", 3)
+            completed(second, 0.25)
+            view.ended(second, None)
+            view.ended(third, "Traceback\n  more\nValueError: last line\n")
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == "study: 6 runs, 1 complete already"
+        assert lines[1].startswith("[8/24 steps")
+        assert lines[1].endswith(f"{second.id}: 0.250")
+        assert lines[2].startswith("[8/24 steps")
+        assert lines[2].endswith(f"{third.id}: failed: ValueError: last line")
+        assert len(lines) == 3
+
+
+class TestWorker:
+    def test_one_that_is_killed_says_so(self, tmp_path: Path) -> None:
+        worker = Worker(threads=1)
+        worker.give("some-run", {}, tmp_path)
+        worker.process.kill()
+        worker.process.join()
+        outcome = worker.outcome()
+        assert (outcome.run, outcome.result) == ("some-run", None)
+        assert str(-signal.SIGKILL) in outcome.reason
+        assert worker.run is None
+        assert not worker.alive
+        worker.stop()
