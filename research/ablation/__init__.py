@@ -1,6 +1,5 @@
-"""Ablations: named factors with named levels, composed into cells, run until each is complete, paired by seed."""
+"""Ablations: named factors with named levels, composed into cells, run until each is complete, paired by seed.
 
-from research.ablation.designs import Cell, Comparison, design_cells
-from research.ablation.spec import StudySpec, read_study
-
-__all__ = ["Cell", "Comparison", "StudySpec", "design_cells", "read_study"]
+`spec` reads a study file, `designs` makes its cells, `plan` checks them, `study` runs them on `worker` processes,
+`records` keeps Optuna's and MLflow's view of them, `outputs` writes what the report reads, `live` shows it.
+"""

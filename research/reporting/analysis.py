@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from research.reporting.folder import Cell, Results, read_results
+from research.ablation.designs import Cell
+from research.reporting.folder import Results, read_results
 from research.reporting.numbers import metric_name
 from research.reporting.paper import Counterparts, Paper, PaperRow, find_paper, match, read_paper
 from research.reporting.statistics import (

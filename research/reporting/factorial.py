@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import prod
 
-from research.reporting.folder import Cell
+from research.ablation.designs import Cell
 from research.reporting.statistics import Direction, Interval, holm, mean_interval, sign_flip_p
 
 

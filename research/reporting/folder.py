@@ -9,19 +9,11 @@ from typing import Any, get_args
 import pandas as pd
 import yaml
 
+from research.ablation.designs import Cell
 from research.errors import UserError
 from research.reporting.statistics import Direction
 
 COMPLETE = "complete"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One combination of factor levels."""
-
-    id: str
-    label: str
-    levels: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)

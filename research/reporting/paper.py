@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from research.ablation.designs import Cell
 from research.errors import UserError
-from research.reporting.folder import Cell, get, read_yaml
+from research.reporting.folder import get, read_yaml
 from research.reporting.statistics import Direction
 
 

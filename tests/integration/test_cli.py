@@ -206,7 +206,7 @@ class TestStudyMistakes:
 
     def test_a_level_that_does_not_parse(self, refused: Refused, study: Callable[..., Path]) -> None:
         wrong = {**STUDY["factors"]["aggregation"], "token": {"model.credit.aggregate": {"class_path": "TokenMeans"}}}
-        line = refused("ablate", study({"factors": {"aggregation": wrong}}), "--plan")
+        line = refused("ablate", study({"factors": {"aggregation": wrong}, "labels": {}}), "--plan")
         assert "did you mean TokenMean?" in line
 
     def test_a_base_recipe_that_is_not_there(self, refused: Refused, study: Callable[..., Path]) -> None:
@@ -216,9 +216,11 @@ class TestStudyMistakes:
     def test_seeds_that_are_none(self, seeds: str, refused: Refused, study: Callable[..., Path]) -> None:
         assert "seeds" in refused("ablate", study(), "--seeds", seeds, "--plan")
 
-    @pytest.mark.timeout(30)
-    def test_no_workers(self, refused: Refused, study: Callable[..., Path], tmp_path: Path) -> None:
-        assert "workers" in refused("ablate", study(), "--output", tmp_path / "out" / "study", "--workers", 0)
+    @pytest.mark.timeout(20)
+    @pytest.mark.parametrize("workers", [0, -1])
+    def test_no_workers(self, workers: int, refused: Refused, study: Callable[..., Path], tmp_path: Path) -> None:
+        """Not one a core, and no waiting for nobody."""
+        assert "workers" in refused("ablate", study(), "--output", tmp_path / "out/study", f"--workers={workers}")
 
 
 class TestPrints:

@@ -10,11 +10,11 @@ from typing import Any
 import optuna
 import pytest
 
-from research.ablation import Cell, Comparison, StudySpec, design_cells, read_study
+from research.ablation.designs import Cell, Comparison, design_cells
 from research.ablation.live import StudyView
 from research.ablation.plan import Plan, Run, check_difference, differences
 from research.ablation.records import Runs, Trials
-from research.ablation.spec import compose
+from research.ablation.spec import StudySpec, compose, read_study
 from research.ablation.study import ATTEMPTS, _State
 from research.ablation.worker import Outcome, Worker
 from research.config import Recipe
@@ -327,6 +327,11 @@ def completed(run: Run, value: float) -> None:
     (run.folder / "result.json").write_text(json.dumps({"last": {"evaluation/avg_at_k": value}}))
 
 
+def trials_in(storage: str) -> list[optuna.trial.FrozenTrial]:
+    names = [study.study_name for study in optuna.get_all_study_summaries(storage)]
+    return [trial for name in names for trial in optuna.load_study(study_name=name, storage=storage).trials]
+
+
 class TestTrials:
     @pytest.fixture
     def storage(self, tmp_path: Path) -> str:
@@ -334,7 +339,7 @@ class TestTrials:
 
     def seen(self, storage: str) -> list[tuple[str, str, Any]]:
         """Run, state and value of every trial, with the parameters checked to be the run's."""
-        trials = optuna.load_study(study_name="study", storage=storage).trials
+        trials = trials_in(storage)
         for trial in trials:
             if trial.params:
                 assert trial.user_attrs["run"].endswith(f"-s{trial.params['seed']}")
@@ -369,7 +374,7 @@ class TestTrials:
         trials = Trials(plan, storage)
         for run in plan.runs:
             trials.finish(run, float(run.seed))
-        found = optuna.load_study(study_name="study", storage=storage).trials
+        found = trials_in(storage)
         assert [t.params for t in found] == [{**run.cell.levels, "seed": run.seed} for run in plan.runs]
 
     def test_a_kill_between_enqueueing_and_asking(self, spec: StudySpec, tmp_path: Path, storage: str) -> None:
@@ -381,7 +386,8 @@ class TestTrials:
         trials = Trials(plan, storage)
         trials.finish(first, 0.25)
         trials.finish(second, 0.75)
-        assert sorted(self.seen(storage)) == [(first.id, "COMPLETE", 0.25), (second.id, "COMPLETE", 0.75)]
+        ended = [trial for trial in self.seen(storage) if trial[1] != "WAITING"]
+        assert sorted(ended) == [(first.id, "COMPLETE", 0.25), (second.id, "COMPLETE", 0.75)]
 
     def test_seeds_are_added_later(self, spec: StudySpec, tmp_path: Path, storage: str) -> None:
         for seeds in ([0, 1], [0, 1, 2]):
@@ -391,6 +397,13 @@ class TestTrials:
             for run in plan.runs:
                 trials.finish(run, 0.5)
         assert len([state for _, state, _ in self.seen(storage) if state == "COMPLETE"]) == 9
+
+    def test_a_study_in_another_folder_has_its_own(self, spec: StudySpec, tmp_path: Path, storage: str) -> None:
+        for folder, value in (("one", 0.25), ("other", 0.75)):
+            plan = planned(spec, tmp_path / folder)
+            Trials(plan, storage).finish(plan.runs[0], value)
+        name = plan.runs[0].id
+        assert sorted(self.seen(storage)) == [(name, "COMPLETE", 0.25), (name, "COMPLETE", 0.75)]
 
     def test_a_storage_that_cannot_be_used(self, spec: StudySpec, tmp_path: Path) -> None:
         plan = planned(spec, tmp_path / "out")

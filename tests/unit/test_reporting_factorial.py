@@ -2,8 +2,8 @@
 
 import pytest
 
+from research.ablation.designs import Cell
 from research.reporting.factorial import factor_effects
-from research.reporting.folder import Cell
 
 
 def grid(**factors: list[str]) -> list[Cell]:

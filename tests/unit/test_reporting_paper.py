@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from research.ablation.designs import Cell
 from research.errors import UserError
-from research.reporting.folder import Cell
 from research.reporting.paper import Counterparts, Paper, match, read_paper
 
 DAPO = Path(__file__).parents[2] / "experiments" / "papers" / "dapo_table1.yaml"
