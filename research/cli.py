@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    known.words = words
     try:
         return COMMANDS[known.command](known, rest) or 0
     except UserError as error:
@@ -82,7 +83,7 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     import torch
 
     from research.config import override, parse, read_recipe
-    from research.fit import fit
+    from research.fit import claim, fit
     from research.training.progress import StepProgress
     from research.training.run import Mirroring, tracked
 
@@ -92,6 +93,7 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     settings = recipe.run_settings()
     name = f"{known.recipe[0].stem}-s{recipe.config['model']['seed']}"
     folder = Path(settings.folder) if settings.folder else Path("runs") / name
+    claim(recipe, folder)  # before MLflow: a refused run must not touch the record of the run that is there
     with tracked(folder, name, _tracking(known, settings.tracking), recipe.config, recipe.digest) as mirror:
         bar, mirroring = StepProgress(name, settings.steps), Mirroring(mirror, settings.checkpoint_every)
         result = fit(recipe, folder, [bar, mirroring])
@@ -116,13 +118,19 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
     from dataclasses import replace
 
     from research.ablation.plan import make_plan
-    from research.ablation.spec import read_study
+    from research.ablation.spec import check_seeds, read_study
     from research.ablation.study import Stores, run_study
     from research.reporting import terminal_table, write_report
 
     spec = read_study(known.study)
-    if known.seeds:
-        spec = replace(spec, seeds=[int(seed) for seed in known.seeds.split(",")])
+    for name in ("workers", "threads"):
+        if (count := getattr(known, name)) is not None and count < 1:
+            raise UserError(f"--{name} is at least 1, got {count}")
+    if known.seeds is not None:
+        words = known.seeds.split(",")
+        seeds = [int(word) if word.strip().isdecimal() else word for word in words]
+        check_seeds("--seeds", seeds)
+        spec = replace(spec, seeds=seeds)
     folder = known.output or RESULTS / spec.name
     plan = make_plan(spec, folder, _overrides(rest))
     if known.plan:
@@ -135,7 +143,7 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
         artifacts=home / "mlartifacts",
     )
     workers = known.workers or os.cpu_count() or 1
-    command = f"research ablate {shlex.join(sys.argv[2:])}"
+    command = f"research {shlex.join(known.words)}"
     missing = run_study(plan, stores, workers=workers, threads=known.threads, command=command)
     report = write_report(folder)
     from research.ablation.records import Runs

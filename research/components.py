@@ -126,6 +126,7 @@ def component_table() -> Table:
     table = Table(title="components", show_lines=True)
     for heading in ("slot", "component", "equation", "settings", "source"):
         table.add_column(heading, overflow="fold")
+    table.columns[1].min_width = max(len(entry.class_path) for entry in discover())
     for entry in discover():
         settings = (f"{f.name}: {f.type} = {f.default}" if f.default else f"{f.name}: {f.type}" for f in entry.fields)
         cells = (

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -158,20 +159,24 @@ class Tracker:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """The id of the run tagged `research.key = key`, made if there is none; its params and tags are set."""
+        """The id of the run with this key (a tag holds its digest), made if there is none, its params and tags set."""
         from mlflow.entities import Param, RunTag
 
-        found = self.client.search_runs([self.experiment_id], f"tags.`research.key` = '{key}'", max_results=1)
+        digest = sha256(key.encode()).hexdigest()[:16]
+        known: Mapping[str, str] = {}
+        found = self.client.search_runs([self.experiment_id], f"tags.`research.key` = '{digest}'", max_results=1)
         if found:
-            run_id = found[0].info.run_id
+            run_id, known = found[0].info.run_id, found[0].data.params
             self.client.update_run(run_id, status="RUNNING")
         else:
             parents = {"mlflow.parentRunId": parent} if parent else {}
-            created = self.client.create_run(self.experiment_id, run_name=name, tags={"research.key": key, **parents})
+            created = self.client.create_run(
+                self.experiment_id, run_name=name, tags={"research.key": digest, **parents}
+            )
             run_id = created.info.run_id
         self.client.log_batch(
             run_id,
-            params=[Param(key, str(value)[:6000]) for key, value in (params or {}).items()],
+            params=[Param(key, str(value)[:6000]) for key, value in (params or {}).items() if key not in known],
             tags=[RunTag(key, str(value)[:8000]) for key, value in (tags or {}).items()],
         )
         return run_id
@@ -179,6 +184,7 @@ class Tracker:
     def mirror(self, folder: Path, run_id: str) -> None:
         """Log the steps of a run folder that MLflow does not have yet."""
         from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
 
         done = dict(self._last_mirrored(run_id))
         fresh = []
@@ -188,8 +194,14 @@ class Tracker:
                 time = int((folder / METRICS).stat().st_mtime * 1000)
                 fresh += [Metric(name, value, time, step) for name, value in line.items()]
                 done[kind] = step
-        for start in range(0, len(fresh), 1000):
-            self.client.log_batch(run_id, metrics=fresh[start : start + 1000])
+        try:
+            for start in range(0, len(fresh), 1000):
+                self.client.log_batch(run_id, metrics=fresh[start : start + 1000])
+        except MlflowException as error:
+            raise UserError(
+                f"MLflow at {self.uri} did not take the metrics: {str(error).splitlines()[0]} "
+                "The runs' own files are complete up to their checkpoints; the same command continues."
+            ) from error
         self._mirrored[run_id] = done
 
     def _last_mirrored(self, run_id: str) -> dict[str, int]:

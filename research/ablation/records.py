@@ -3,11 +3,20 @@
 import logging
 import warnings
 from pathlib import Path
+from secrets import token_hex
 
 from research.ablation.plan import Plan, Run
 from research.errors import UserError
-from research.tracking import Tracker
+from research.tracking import Tracker, replace_text
 from research.training.run import CONFIG
+
+
+def identity(folder: Path) -> str:
+    """Eight hexadecimal digits that this results folder got when it was new: made again, it is another study."""
+    path = folder / "cells" / "identity"
+    if not path.exists():
+        replace_text(path, token_hex(4))
+    return path.read_text()
 
 
 class Trials:
@@ -28,7 +37,7 @@ class Trials:
         spec = plan.spec
         try:
             self.study = optuna.create_study(
-                study_name=spec.name,
+                study_name=f"{plan.folder.name}-{identity(plan.folder)}",
                 storage=storage,
                 direction=spec.metric["direction"],  # pyright: ignore[reportArgumentType]
                 load_if_exists=True,
@@ -41,7 +50,7 @@ class Trials:
                 factor: optuna.distributions.CategoricalDistribution(list(levels))
                 for factor, levels in spec.factors.items()
             },
-            "seed": optuna.distributions.CategoricalDistribution(spec.seeds),
+            "seed": optuna.distributions.IntDistribution(min(spec.seeds), max(spec.seeds)),
         }
         self.running = optuna.trial.TrialState.RUNNING
         self.failed = optuna.trial.TrialState.FAIL
@@ -54,9 +63,24 @@ class Trials:
 
     def begin(self, run: Run) -> None:
         """A RUNNING trial for the run: the one that a killed study left, or a new one."""
+        from optuna.trial import create_trial
+
         if run.id not in self.numbers and run.id not in self.complete:
-            self.study.enqueue_trial({**run.cell.levels, "seed": run.seed}, user_attrs={"run": run.id})
-            self.numbers[run.id] = self.study.ask(self.distributions).number
+            trial = create_trial(
+                state=self.running,
+                params={**run.cell.levels, "seed": run.seed},
+                distributions=self.distributions,
+                user_attrs={"run": run.id},
+            )
+            try:
+                self.study.add_trial(trial)  # one transaction: a kill leaves it whole or not at all
+            except ValueError as error:
+                raise UserError(
+                    f"Optuna's study {self.study.study_name!r} has other levels or seeds than this one: {error} "
+                    "Give another database with --storage."
+                ) from error
+            begun = self.study.get_trials(deepcopy=False, states=[self.running])
+            self.numbers[run.id] = next(t.number for t in begun if t.user_attrs.get("run") == run.id)
 
     def finish(self, run: Run, value: float | None) -> None:
         """COMPLETE with the metric's value, or FAIL without one."""
@@ -76,10 +100,10 @@ class Runs:
 
     def __init__(self, plan: Plan, uri: str, artifacts: Path) -> None:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
-        spec = plan.spec
-        self.tracker = Tracker(uri, spec.name, artifacts)
+        spec, self.identity = plan.spec, identity(plan.folder)
+        self.tracker = Tracker(uri, plan.folder.name, artifacts)
         self.parent = self.tracker.run(
-            f"{spec.name}",
+            self.identity,
             name=spec.name,
             tags={"question": spec.question, "design": spec.design, "mlflow.note.content": spec.question},
         )
@@ -89,7 +113,7 @@ class Runs:
         """The child run, made if there is none."""
         if run.id not in self.ids:
             self.ids[run.id] = self.tracker.run(
-                run.id,
+                f"{self.identity}/{run.id}",
                 name=run.id,
                 parent=self.parent,
                 params={**run.cell.levels, "seed": run.seed, "cell": run.cell.label},

@@ -103,23 +103,30 @@ def read_study(path: Path) -> StudySpec:
     Raises: UserError, one sentence, if a key is unknown or missing, a factor has fewer than two levels, a level's name
         is not text, the levels of a factor touch different paths, or two factors touch one path.
     """
-    content = read_yaml(path)
-    if unknown := sorted(set(content) - _KEYS):
+    content = {key: value for key, value in read_yaml(path).items() if value is not None}
+    if unknown := sorted(str(key) for key in content if key not in _KEYS):
         raise UserError(f"{path}: no key is called {unknown[0]}; a study has {', '.join(sorted(_KEYS))}")
     if missing := [key for key in _REQUIRED if key not in content]:
         raise UserError(f"{path}: {missing[0]} is missing")
-    _check_seeds(path, content["seeds"])
+    check_seeds(f"{path}: seeds", content["seeds"])
     _check_metric(path, content["metric"])
     _check_factors(path, content["factors"])
+    for key in ("hold", "labels"):
+        if not isinstance(content.get(key, {}), dict):
+            raise UserError(f"{path}: {key} holds keys, each with its value")
     if unknown := sorted(set(content.get("labels", {})) - set(content["factors"])):
         raise UserError(f"{path}: labels names {unknown[0]}, which is not a factor")
     return StudySpec(name=path.stem, path=str(path), **content)
 
 
-def _check_seeds(path: Path, seeds: Any) -> None:
+def check_seeds(what: str, seeds: Any) -> None:
+    """Seeds are a list of different whole numbers.
+
+    Raises: UserError if they are not; `what` begins the message.
+    """
     whole = isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)
     if not whole or len(set(seeds)) != len(seeds):
-        raise UserError(f"{path}: seeds is a list of different whole numbers, got {seeds}")
+        raise UserError(f"{what} is a list of different whole numbers, got {seeds}")
 
 
 def _check_metric(path: Path, metric: Any) -> None:

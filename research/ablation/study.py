@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
 
 from research.ablation.live import StudyView
@@ -16,10 +15,9 @@ from research.ablation.outputs import record_provenance, write_outputs
 from research.ablation.plan import Plan, Run
 from research.ablation.records import Runs, Trials
 from research.ablation.worker import Outcome, Worker
-from research.config import Recipe
 from research.errors import UserError
 from research.fit import claim
-from research.training.run import CONFIG, RESULT
+from research.training.run import RESULT
 from research.training.warm_start import resolve_path
 
 ATTEMPTS = 2
@@ -50,7 +48,6 @@ def run_study(plan: Plan, stores: Stores, *, workers: int, threads: int, command
     Raises: UserError if the folder cannot be used; KeyboardInterrupt after Ctrl-C, with all finished work kept.
     """
     with _alone(plan.folder):
-        _check_folder(plan)
         for run in plan.runs:
             claim(run.recipe, run.folder)
         resolve_path(plan.runs[0].recipe.config["model"]["policy"]["path"])
@@ -156,13 +153,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _check_folder(plan: Plan) -> None:
-    for run in plan.runs:
-        path = run.folder / CONFIG
-        if path.exists() and Recipe(config=yaml.safe_load(path.read_text())).digest != run.recipe.digest:
-            raise UserError(
-                f"{plan.folder} holds runs of another version of this study (first difference: run {run.id}): "
-                "give another folder with --output, or delete that one"
-            )

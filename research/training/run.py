@@ -33,7 +33,7 @@ class RunSettings:
     folder: str | None = None
     """Where the run lives; null takes runs/<recipe's name>-s<seed>."""
     tracking: str | None = None
-    """MLflow's store; null takes $MLFLOW_TRACKING_URI, or sqlite in the folder above the run's."""
+    """MLflow's store; null takes $MLFLOW_TRACKING_URI, or results/mlflow.db."""
     save_policy: bool = True
     """Save the final policy and tokenizer as transformers does, in <folder>/policy."""
 
