@@ -4,6 +4,7 @@ FROM python:3.11-slim-bookworm AS cpu
 RUN apt-get update && apt-get install -y --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home researcher
 USER researcher
+RUN mkdir /home/researcher/project
 WORKDIR /home/researcher/project
 COPY --chown=researcher . .
 RUN make .venv/.installed-dev
@@ -14,6 +15,7 @@ FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04 AS cuda
 RUN apt-get update && apt-get install -y --no-install-recommends git make python3 python3-venv && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home researcher
 USER researcher
+RUN mkdir /home/researcher/project
 WORKDIR /home/researcher/project
 COPY --chown=researcher . .
 RUN make .venv/.installed && .venv/bin/pip install --no-cache-dir -c constraints.txt -e '.[vllm]'
