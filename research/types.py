@@ -56,6 +56,10 @@ class Group:
     """The verifiers' reward of each completion, before any shaping."""
     right: tuple[bool, ...] = ()
     """Whether every verifier accepted each completion."""
+    columns: tuple[tuple[float, ...], ...] = ()
+    """Each verifier's own reward of each completion, in the verifiers' order."""
+    step_rewards: tuple[tuple[float | None, ...], ...] = ()
+    """Where steps are verified: for each token of each completion, the reward of the step that ends there, or None."""
     annotations: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
     """Per-token quantities of the policy that sampled the group, by name, one [T_i] for each completion."""
     step: int = 0
@@ -94,7 +98,7 @@ class UpdateBatch:
     def rows(self, index: Int[Tensor, " R"]) -> "UpdateBatch":
         """The rows named by `index`, cut to the longest row and longest completion among them.
 
-        Quantities per group ([N G]) do not survive a selection of rows and are left behind.
+        Quantities per group ([N G]) do not survive a selection of rows and are left behind; single numbers are kept.
         """
         lengths, prompt_lengths = self.lengths[index], self.prompt_lengths[index]
         width, span = int(lengths.max()), int((lengths + prompt_lengths).max())
@@ -105,6 +109,8 @@ class UpdateBatch:
                 kept[name] = value[index, :width]
             elif value.shape == (B,):
                 kept[name] = value[index]
+            elif value.dim() == 0:
+                kept[name] = value
         return UpdateBatch(
             input_ids=self.input_ids[index, :span], prompt_lengths=prompt_lengths, lengths=lengths, quantities=kept
         )

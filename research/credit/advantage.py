@@ -1,6 +1,7 @@
 """The advantage slot: what a completion's reward is worth against its group's."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -10,7 +11,15 @@ from research.types import over_tokens
 
 
 class Advantage(Component):
-    """Â [B T]: credit after the baseline; positive raises a token's probability. A dead group's is exactly 0."""
+    """Â [B T]: credit after the baseline; positive raises a token's probability."""
+
+    per_completion: ClassVar[bool] = True
+    """Whether every token of a completion gets the same value."""
+
+    @property
+    def centred(self) -> bool:
+        """Whether a group whose rewards are all equal gets exactly 0."""
+        return True
 
 
 def _centred(rewards: Float[Tensor, "N G"]) -> Float[Tensor, "N G"]:

@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 
-from research.component import apply, needs_of
+from research.component import apply, needs_of, require
 from research.credit.advantage import Advantage
 from research.credit.aggregate import Aggregate
+from research.credit.covariance import covariance_quantities
 from research.credit.weights import TokenWeight
 from research.types import UpdateBatch
 
@@ -26,16 +27,25 @@ class Credit:
     denominator: Literal["all", "kept"]
     """Which tokens `aggregate` counts: `all` completion tokens, or only those `kept` with a weight other than 0."""
 
+    def __post_init__(self) -> None:
+        importance = [type(weight).__name__ for weight in self.weights if "rollout_logprobs" in weight.needs()]
+        require(
+            len(importance) <= 1,
+            f"credit.weights: {' and '.join(importance)} would both multiply by the importance: take one",
+        )
+
     def needs(self) -> frozenset[str]:
-        """The quantities that the three slots name."""
-        return needs_of([self.advantage, *self.weights, self.aggregate])
+        """The quantities that the three slots name, but for those that are computed here."""
+        return needs_of([self.advantage, *self.weights, self.aggregate]) - {"advantages"}
 
     @torch.no_grad()
     def __call__(self, batch: UpdateBatch) -> UpdateBatch:
         """The batch with `advantages`, `weights` and `coefficients` [B T], float32."""
-        mask = batch["mask"]
-        advantages = apply(self.advantage, batch.quantities)
-        weights = prod((apply(weight, batch.quantities) for weight in self.weights), start=mask.float())
+        mask, advantages = batch["mask"], apply(self.advantage, batch.quantities)
+        credited = batch.with_quantities(advantages=advantages)
+        if "old_logprobs" in batch.quantities:
+            credited = credited.with_quantities(**covariance_quantities(batch["old_logprobs"], advantages, mask))
+        weights = prod((apply(weight, credited.quantities) for weight in self.weights), start=mask.float())
         counted = mask if self.denominator == "all" else mask & (weights != 0)
-        coefficients = apply(self.aggregate, {**batch.quantities, "mask": counted})
-        return batch.with_quantities(advantages=advantages, weights=weights, coefficients=coefficients)
+        coefficients = apply(self.aggregate, {**credited.quantities, "mask": counted})
+        return credited.with_quantities(weights=weights, coefficients=coefficients)

@@ -1,6 +1,7 @@
 """The entropy slot: a bonus that keeps the policy from collapsing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,13 @@ from research.component import Component, require
 
 class Entropy(Component):
     """bonus [B T]: added to a token's gain, weighted by c alone."""
+
+    start: ClassVar[float] = 0.0
+    """The `entropy_coefficient` of the first step."""
+
+    def adapt(self, coefficient: float, entropy: float) -> float:
+        """The next step's `entropy_coefficient`, from this step's and its mean entropy (nats a token)."""
+        return coefficient
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from research.component import apply, needs_of
+from research.component import apply, needs_of, require
 from research.objective.entropy import Entropy
+from research.objective.gates import Gate
 from research.objective.kl import KL
-from research.objective.ratio import Ratio
+from research.objective.ratio import NoRatio, Ratio, TokenRatio
 from research.objective.surrogate import Surrogate
 
 
@@ -27,20 +30,38 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """J(θ) = Σ_{i,t} c_{i,t} [ w_{i,t} · s(ρ_{i,t}, Â_{i,t}) − kl_{i,t} + bonus_{i,t} ];  loss = −J."""
+    """J(θ) = Σ_{i,t} c_{i,t} [ w_{i,t} · g_{i,t} · s(ρ_{i,t}, Â_{i,t}) − kl_{i,t} + bonus_{i,t} ];  loss = −J."""
 
     ratio: Ratio
     """ρ: how far the policy has moved."""
     surrogate: Surrogate
     """s(ρ, Â): one token's gain."""
+    gates: list[Gate]
+    """g: which tokens gain at the policy now, multiplied; an empty list is 1."""
     kl: KL
     """The penalty that keeps the policy near the reference."""
     entropy: Entropy
     """The bonus that keeps the policy from collapsing."""
 
+    def __post_init__(self) -> None:
+        ratio, surrogate = type(self.ratio).__name__, type(self.surrogate).__name__
+        if "ratio" in self.surrogate.needs():
+            require(
+                not isinstance(self.ratio, NoRatio), f"objective: {surrogate} reads a ratio, and NoRatio gives none"
+            )
+        else:
+            require(
+                isinstance(self.ratio, NoRatio),
+                f"objective: {surrogate} reads no ratio, so {ratio} would be ignored: take NoRatio",
+            )
+        require(
+            not self.surrogate.token_ratio_only or isinstance(self.ratio, TokenRatio),
+            f"objective: {surrogate} is written for the ratios of single tokens, not for {ratio}: take TokenRatio",
+        )
+
     def needs(self) -> frozenset[str]:
-        """The quantities that the four slots name, but for `ratio`, which is computed here."""
-        return needs_of([self.ratio, self.surrogate, self.kl, self.entropy]) - {"ratio"}
+        """The quantities that the five slots name, but for `ratio`, which is computed here."""
+        return needs_of([self.ratio, self.surrogate, *self.gates, self.kl, self.entropy]) - {"ratio"}
 
     def __call__(self, quantities: Mapping[str, Tensor]) -> Terms:
         """The terms of the rows whose quantities are given; `logprobs` (and `entropies`) carry the gradient."""
@@ -48,5 +69,6 @@ class Objective:
         gain = apply(self.surrogate, {**quantities, "ratio": ratio})
         kl = apply(self.kl, quantities)
         bonus = apply(self.entropy, quantities)
-        per_token = quantities["coefficients"] * (quantities["weights"] * gain - kl + bonus)
+        gate = prod((apply(g, quantities) for g in self.gates), start=torch.ones_like(gain))
+        per_token = quantities["coefficients"] * (quantities["weights"] * gate * gain - kl + bonus)
         return Terms(ratio=ratio, gain=gain, kl=kl, bonus=bonus, loss=-per_token.sum())

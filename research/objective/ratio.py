@@ -1,7 +1,9 @@
 """The ratio slot: how far the policy has moved from the one that is being improved."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +15,9 @@ LOG_RATIO_BOUND = 20.0
 
 class Ratio(Component):
     """ρ [B T] > 0: the probability ratio that the surrogate reads."""
+
+    per_completion: ClassVar[bool] = False
+    """Whether every token of a completion gets the same ratio, whose gradient reaches all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +44,26 @@ class TokenRatio(Ratio):
 
     def __call__(self, *, logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         return (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRatio(Ratio):
+    """No ratio, for a surrogate that reads none.
+
+        ρ_{i,t} = 1
+
+    Args:
+        logprobs: the policy now [B T], nats.
+
+    Returns: ones [B T].
+
+    Source: Shao et al. 2024, DeepSeekMath, appendix A.1 (arXiv:2402.03300).
+
+    Example:
+        >>> from torch import tensor
+        >>> NoRatio()(logprobs=tensor([[-1.0]]))
+        tensor([[1.]])
+    """
+
+    def __call__(self, *, logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        return torch.ones_like(logprobs)

@@ -1,6 +1,7 @@
 """The surrogate slot: what one token contributes to the objective."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,11 @@ from research.component import Component, require
 
 class Surrogate(Component):
     """s(ρ, Â) [B T]: one token's gain, to be maximized."""
+
+    token_ratio_only: ClassVar[bool] = False
+    """Whether the equation is written for the ratios of single tokens."""
+    per_completion: ClassVar[bool] = False
+    """Whether the equation is written for one advantage a completion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +55,51 @@ class Clip(Surrogate):
     def __call__(self, *, ratio: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         clipped = ratio.clamp(1 - self.eps_low, 1 + self.eps_high)
         return torch.minimum(ratio * advantages, clipped * advantages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unclipped(Surrogate):
+    """The surrogate without a bound; on policy, its gradient is REINFORCE's.
+
+        s(ρ, Â) = ρ Â
+
+    Args:
+        ratio: ρ [B T].
+        advantages: Â [B T].
+
+    Returns: gains [B T], in units of the advantage.
+
+    Source: Ahmadian et al. 2024, RLOO, §3 (arXiv:2402.14740).
+
+    Example:
+        >>> from torch import tensor
+        >>> Unclipped()(ratio=tensor([[1.5, 0.5]]), advantages=tensor([[1.0, -1.0]]))
+        tensor([[ 1.5000, -0.5000]])
+    """
+
+    def __call__(self, *, ratio: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        return ratio * advantages
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLikelihood(Surrogate):
+    """The weighted log-likelihood: supervised fine-tuning where Â is 1 on what is imitated and 0 elsewhere.
+
+        s(Â) = Â · log π_θ(o_{i,t})
+
+    Args:
+        logprobs: the policy now [B T], nats.
+        advantages: Â [B T].
+
+    Returns: gains [B T], in nats times the advantage's unit.
+
+    Source: Shao et al. 2024, DeepSeekMath, eqs. 6, 8 and 11 (arXiv:2402.03300).
+
+    Example:
+        >>> from torch import tensor
+        >>> LogLikelihood()(logprobs=tensor([[-2.0]]), advantages=tensor([[1.0]]))
+        tensor([[-2.]])
+    """
+
+    def __call__(self, *, logprobs: Float[Tensor, "B T"], advantages: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        return logprobs * advantages

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+import torch
 from torch import Tensor
 
-from research.component import apply, require
+from research.component import apply, needs_of, require
 from research.rewards.shaping import Shaping
 from research.rewards.verifiers import Verifier
 from research.types import Group
@@ -30,12 +30,23 @@ class Rewards:
             [verifier(prompt=group.prompt, completion=completion) for verifier in self.verifiers]
             for completion in group.completions
         ]
-        outcomes = tuple(
-            sum(verifier.reward(accepted) for verifier, accepted in zip(self.verifiers, row, strict=True))
+        rewards = [
+            [verifier.reward(accepted) for verifier, accepted in zip(self.verifiers, row, strict=True)]
             for row in verdicts
+        ]
+        return replace(
+            group,
+            outcomes=tuple(sum(row) for row in rewards),
+            right=tuple(all(row) for row in verdicts),
+            columns=tuple(zip(*rewards, strict=True)),
         )
-        return replace(group, outcomes=outcomes, right=tuple(all(row) for row in verdicts))
 
-    def shape(self, quantities: Mapping[str, Tensor]) -> Float[Tensor, "N G"]:
-        """Outcomes plus every shaping term; `quantities` holds per-group tensors [N G]."""
-        return sum((apply(term, quantities) for term in self.shaping), start=quantities["outcomes"])
+    def needs(self) -> frozenset[str]:
+        """The quantities that the shaping terms name."""
+        return needs_of(self.shaping)
+
+    def __call__(self, quantities: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`rewards` [N G]: outcomes plus every shaping term; `columns` [K N G], what each of them gave."""
+        terms = [apply(term, quantities) for term in self.shaping]
+        columns = torch.cat([quantities["columns"], torch.stack(terms)]) if terms else quantities["columns"]
+        return {"rewards": sum(terms, start=quantities["outcomes"]), "columns": columns}

@@ -28,7 +28,10 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
         "mask": mask,
         "lengths": lengths.reshape(-1, G),
         "truncated": torch.tensor([completion.truncated for completion in completions]),
+        "token_ids": _padded([torch.tensor(completion.token_ids) for completion in completions], mask),
+        "right": torch.tensor([group.right for group in groups]),
         "outcomes": torch.tensor([group.outcomes for group in groups], dtype=torch.float32),
+        "columns": torch.tensor([group.columns for group in groups], dtype=torch.float32).transpose(0, 1),
         "rollout_logprobs": _padded([torch.tensor(c.rollout_logprobs) for c in completions], mask),
     }
     for name in groups[0].annotations:

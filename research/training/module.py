@@ -18,6 +18,7 @@ from research.rollouts import Collected, Collector, Decoding, Sampler
 from research.seeding import derive_seed, random_states, set_random_states, torch_seed
 from research.tracking import RunLogger
 from research.training.batch import assemble
+from research.training.legality import fault
 from research.training.measures import UpdateMeasures, collected_measures, credit_measures
 from research.training.optimization import NonFiniteGuard, Optimization
 from research.training.phases import Phases
@@ -84,6 +85,8 @@ class RLModule(LightningModule):
         self.strict_loading = policy.lora is None
         self.spec, self.rollouts, self.rewards, self.credit = policy, rollouts, rewards, credit
         self.objective, self.updates, self.optimization, self.evaluation = objective, updates, optimization, evaluation
+        if (reason := fault(credit, objective)) is not None:
+            raise ValueError(reason)
         self.seed = seed
         self.needs = credit.needs() | objective.needs()
         self.guard = NonFiniteGuard(optimization.max_nonfinite)
@@ -146,7 +149,7 @@ class RLModule(LightningModule):
 
     def reward(self, batch: UpdateBatch) -> UpdateBatch:
         """Outcomes plus shaping, and the reference's log-probabilities where the objective needs them."""
-        shaped = batch.with_quantities(rewards=self.rewards.shape(batch.quantities))
+        shaped = batch.with_quantities(**self.rewards(batch.quantities))
         if "ref_logprobs" not in self.needs:
             return shaped
         with self.phases("reference"):

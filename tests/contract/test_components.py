@@ -28,7 +28,7 @@ GRADED = {"logprobs", "entropies", "ratio"}
 """The quantities that carry a gradient; everything else is constant in θ."""
 N, G = 2, 3
 LENGTHS = torch.tensor([2, 4, 1, 3, 4, 2])
-DIMENSIONS = {"N": N, "G": G, "B": N * G, "T": int(LENGTHS.max())}
+DIMENSIONS = {"N": N, "G": G, "B": N * G, "T": int(LENGTHS.max()), "K": 2}
 
 
 def parameters(entry: ComponentEntry) -> dict[str, Any]:
@@ -51,6 +51,12 @@ def quantity(name: str, annotation: Any, seed: int = 0) -> Tensor:
     unit = torch.rand(shape(annotation), generator=torch.Generator().manual_seed(seed + len(name)))
     if "bool" in annotation.dtypes:
         return unit < 0.4
+    if name == "token_ids":
+        return (4 * unit).long()
+    if name in ("uniform", "covariance_rank", "entropy_coefficient"):
+        return unit
+    if name == "targets":
+        return 1 + 4 * unit
     if name == "ratio" or name == "entropies":
         return 0.5 + unit
     return -3 * unit if name.endswith("logprobs") else 2 * unit - 1

@@ -1,7 +1,8 @@
 """The equations again, slowly: plain Python loops over float64 numbers, written from the papers.
 
 Nothing here is shared with the package: tensors come in as nested lists, and every sum is a loop. `SLOW` holds one
-function a component, by the component's name; each takes the component's settings and the quantities it reads.
+function a component, by the component's name; each takes the component's settings and the quantities it reads. The
+later families have files of their own, `reference_*.py`, each with its `SLOW` and the `SETTINGS` to compare at.
 """
 
 from math import exp, log, sqrt
@@ -169,6 +170,20 @@ def zero(*, logprobs: Table) -> Table:
     return each(lambda now: 0.0, logprobs)
 
 
+def one(*, logprobs: Table) -> Table:
+    return each(lambda now: 1.0, logprobs)
+
+
+def unclipped(*, ratio: Table, advantages: Table) -> Table:
+    """arXiv:2402.14740 §3: ρ Â."""
+    return each(lambda rho, advantage: rho * advantage, ratio, advantages)
+
+
+def log_likelihood(*, logprobs: Table, advantages: Table) -> Table:
+    """arXiv:2402.03300 eqs. 6, 8, 11: GC · log π."""
+    return each(lambda now, advantage: now * advantage, logprobs, advantages)
+
+
 def entropy_bonus(*, entropies: Table, alpha: float) -> Table:
     """arXiv:1707.06347 eq. 9: α H."""
     return each(lambda entropy: alpha * entropy, entropies)
@@ -205,5 +220,8 @@ SLOW = {
     "K3": k3,
     "NoKL": zero,
     "NoBonus": zero,
+    "NoRatio": one,
+    "Unclipped": unclipped,
+    "LogLikelihood": log_likelihood,
     "EntropyBonus": entropy_bonus,
 }

@@ -5,6 +5,8 @@ from inspect import signature
 
 import pytest
 import reference
+import reference_credit
+import reference_objective
 import torch
 
 from research.component import apply
@@ -15,12 +17,15 @@ from research.types import UpdateBatch
 
 ENTRIES = {entry.name: entry for entry in discover() if entry.stage in ("credit", "objective")}
 
+SLOW = reference.SLOW | reference_credit.SLOW | reference_objective.SLOW
 SETTINGS = {
     "GroupZScore": [{"ddof": 1, "eps": 1e-6}, {"ddof": 0, "eps": 1e-4}, {"ddof": 1, "eps": 0.0}],
     "ConstantLength": [{"length": 7}, {"length": 3000}],
     "Clip": [{"eps_low": 0.2, "eps_high": 0.2}, {"eps_low": 0.2, "eps_high": 0.28}, {"eps_low": 0.0, "eps_high": 3.0}],
     "K3": [{"beta": 0.04}, {"beta": 1.0}],
     "EntropyBonus": [{"alpha": 0.01}],
+    **reference_credit.SETTINGS,
+    **reference_objective.SETTINGS,
 }
 """The settings to compare at, where a component has any."""
 
@@ -56,6 +61,26 @@ def ragged_batch(seed: int, N: int = 3, G: int = 4, longest: int = 9) -> dict:
         "ref_logprobs": [[value + draw.uniform(-1.0, 1.0) for value in row] for row in old_logprobs],
         "entropies": table(0.0, 4.0),
         "ratio": table(0.3, 2.0),
+        "token_ids": [[draw.randint(0, 3) for _ in range(T)] for _ in lengths],
+        "right": [[reward > 0 for reward in group] for group in rewards],
+        "columns": [[[0.25 * reward + k for reward in group] for group in rewards] for k in range(2)],
+        "targets": [[float(draw.randint(1, longest)) for _ in range(G)] for _ in range(N)],
+        **step_quantities(draw, lengths, T),
+        "token_rewards": table(-0.2, 0.2),
+        "values": table(-1.0, 1.0),
+        "uniform": table(0.0, 1.0),
+        "covariances": table(-2.0, 6.0),
+        "covariance_rank": table(0.0, 0.999),
+        "entropy_coefficient": 0.02,
+    }
+
+
+def step_quantities(draw: random.Random, lengths: list[int], T: int) -> dict:
+    """One to three steps a completion, the last at its end, each worth 1 or 0."""
+    ends = [[t < n and (t == n - 1 or draw.random() < 0.3) for t in range(T)] for n in lengths]
+    return {
+        "step_ends": ends,
+        "step_rewards": [[float(draw.random() < 0.5) if end else 0.0 for end in row] for row in ends],
     }
 
 
@@ -77,13 +102,13 @@ def update_batch(batch: dict) -> UpdateBatch:
 
 
 def slow_value(name: str, batch: dict, settings: dict) -> list[list[float]]:
-    equation = reference.SLOW[name]
+    equation = SLOW[name]
     read = {key: batch[key] for key in signature(equation).parameters if key in batch}
     return equation(**read, **settings)
 
 
 def test_every_component_has_a_slow_twin():
-    assert set(reference.SLOW) == set(ENTRIES)
+    assert set(SLOW) == set(ENTRIES)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -156,6 +181,7 @@ def test_value_and_gradient_of_a_whole_recipe(whole: tuple, denominator: str):
     objective = Objective(
         ratio=ENTRIES["TokenRatio"].cls(),
         surrogate=ENTRIES[surrogate].cls(**s),
+        gates=[],
         kl=ENTRIES[kl].cls(**k),
         entropy=ENTRIES["EntropyBonus"].cls(alpha=alpha),
     )

@@ -22,6 +22,7 @@ from research.component import Component
 from research.components import discover
 from research.credit import Credit
 from research.objective import Objective
+from research.training.legality import fault
 from research.types import UpdateBatch, length_mask
 
 EXACT_SUM = {"rtol": 1e-5, "atol": 1e-7}
@@ -36,11 +37,20 @@ def components(slot: str) -> tuple[Component, ...]:
     return tuple(entry.example() for entry in discover() if entry.slot == slot)
 
 
-def weight_lists() -> list[list[Component]]:
-    """No weights, each one alone, and all of them."""
-    weights = components("credit.TokenWeight")
-    every = [list(weights)] if len(weights) > 1 else []
-    return [[], *([weight] for weight in weights), *every]
+def lists(slot: str) -> list[list[Component]]:
+    """None of the slot, each one alone, and all of them that go together."""
+    parts = components(slot)
+    importance = [part for part in parts if "rollout_logprobs" in part.needs()]
+    together = [part for part in parts if part not in importance[1:]]
+    return [[], *([part] for part in parts), *([together] if len(together) > 1 else [])]
+
+
+def legal(make: Callable[..., object], **slots: object) -> object | None:
+    """What the constructor makes of the slots, if it accepts them."""
+    try:
+        return make(**slots)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -51,8 +61,9 @@ class Combination:
     def parts(self) -> tuple[str, ...]:
         c, o = self.credit, self.objective
         weights = "×".join(type(weight).__name__ for weight in c.weights) or "1"
+        gates = "×".join(type(gate).__name__ for gate in o.gates) or "1"
         slots = (c.advantage, c.aggregate, o.ratio, o.surrogate, o.kl, o.entropy)
-        return (*(type(part).__name__ for part in slots), weights, c.denominator)
+        return (*(type(part).__name__ for part in slots), weights, gates, c.denominator)
 
     def __str__(self) -> str:
         return "-".join(self.parts())
@@ -61,14 +72,25 @@ class Combination:
 CREDITS = [
     Credit(advantage=a, weights=w, aggregate=c, denominator=d)  # pyright: ignore[reportArgumentType]
     for a, w, c, d in product(
-        components("credit.Advantage"), weight_lists(), components("credit.Aggregate"), ("all", "kept")
+        components("credit.Advantage"), lists("credit.TokenWeight"), components("credit.Aggregate"), ("all", "kept")
     )
 ]
 OBJECTIVES = [
-    Objective(ratio=r, surrogate=s, kl=k, entropy=e)  # pyright: ignore[reportArgumentType]
-    for r, s, k, e in product(*(components(f"objective.{slot}") for slot in ("Ratio", "Surrogate", "KL", "Entropy")))
+    made
+    for r, s, g, k, e in product(
+        components("objective.Ratio"),
+        components("objective.Surrogate"),
+        lists("objective.Gate"),
+        components("objective.KL"),
+        components("objective.Entropy"),
+    )
+    if isinstance(made := legal(Objective, ratio=r, surrogate=s, gates=g, kl=k, entropy=e), Objective)
 ]
-COMBINATIONS = [Combination(credit, objective) for credit, objective in product(CREDITS, OBJECTIVES)]
+COMBINATIONS = [
+    Combination(credit, objective)
+    for credit, objective in product(CREDITS, OBJECTIVES)
+    if fault(credit, objective) is None
+]
 
 MOST = 200
 """How many combinations each property runs on in full: 200 take about two seconds a property."""
@@ -102,7 +124,7 @@ def test_every_slot_is_combined():
     slots = {entry.slot for entry in discover() if entry.stage in ("credit", "objective")}
     assert slots == {
         *(f"credit.{slot}" for slot in ("Advantage", "TokenWeight", "Aggregate")),
-        *(f"objective.{slot}" for slot in ("Ratio", "Surrogate", "KL", "Entropy")),
+        *(f"objective.{slot}" for slot in ("Ratio", "Surrogate", "Gate", "KL", "Entropy")),
     }
 
 
@@ -122,13 +144,25 @@ def ragged(seed: int = 0, N: int = 3, G: int = 4, longest: int = 6, apart: float
     old = uniform(-3, -0.1)
     truncated = torch.rand(N * G, generator=generator) < 0.3
     truncated[0], truncated[-1] = True, False
+    rewards = outcomes - 0.5 * torch.rand((N, G), generator=generator)
+    step_ends = mask & ((torch.arange(mask.shape[1])[None, :] == lengths[:, None] - 1) | (uniform(0, 1) < 0.3))
     return batch_of(
         lengths,
         mask=mask,
         lengths=lengths,
         truncated=truncated,
         outcomes=outcomes,
-        rewards=outcomes - 0.5 * torch.rand((N, G), generator=generator),
+        right=outcomes > 0,
+        rewards=rewards,
+        columns=torch.stack([outcomes, rewards - outcomes]),
+        targets=torch.randint(1, longest + 1, (N, G), generator=generator).float(),
+        token_ids=torch.randint(0, 4, mask.shape, generator=generator) * mask,
+        step_ends=step_ends,
+        step_rewards=(uniform(0, 1) < 0.5) * step_ends.float(),
+        token_rewards=uniform(-0.2, 0.2) * mask,
+        values=uniform(-1, 1) * mask,
+        uniform=uniform(0, 1),
+        entropy_coefficient=torch.tensor(0.02),
         old_logprobs=old,
         logprobs=old + uniform(-apart, apart),
         rollout_logprobs=old + uniform(-0.1, 0.1),
@@ -218,7 +252,7 @@ def test_padding_changes_nothing_and_gets_no_gradient(combination: Combination):
         if value.shape != tight["mask"].shape:
             return value
         columns = torch.zeros(len(value), extra, dtype=value.dtype)
-        if value.is_floating_point():
+        if name.endswith("logprobs") or name in ("entropies", "uniform"):
             columns = -5 * torch.rand(columns.shape, generator=generator)
         return torch.cat([value, columns], dim=1)
 
@@ -240,7 +274,14 @@ def permuted(batch: UpdateBatch, order: Tensor) -> UpdateBatch:
     """The batch with its completions in another order; `order` keeps each group's completions together."""
     N, G = batch["rewards"].shape
     return changed(
-        batch, lambda name, value: value.flatten(0, 1)[order].reshape(N, G) if value.shape == (N, G) else value[order]
+        batch,
+        lambda name, value: (
+            value
+            if value.dim() == 0
+            else value.flatten(-2)[..., order].reshape(value.shape)
+            if value.shape[-2:] == (N, G)
+            else value[order]
+        ),
     )
 
 
@@ -306,7 +347,9 @@ def test_kl_and_bonus_are_weighted_by_c_alone(combination: Combination):
 def test_equal_rewards_give_exactly_no_gain_gradient(combination: Combination, reward: float):
     batch = ragged(seed=7, N=2, G=7)  # the float32 mean of seven rewards of 0.7 is not 0.7
     dead = torch.full_like(batch["rewards"], reward)
-    batch = batch.with_quantities(rewards=dead, outcomes=dead)
+    batch = batch.with_quantities(
+        rewards=dead, outcomes=dead, right=dead > 0, columns=torch.stack([dead, torch.zeros_like(dead)])
+    )
     credited, gradient = gain_gradient(combination, batch)
     assert torch.count_nonzero(credited["advantages"]) == 0
     assert torch.count_nonzero(gradient) == 0

@@ -84,7 +84,9 @@ def test_entropy_bonus_is_alpha_times_entropy():
 
 def test_loss_is_minus_the_weighted_sum():
     """c [ w·gain − kl + bonus ]: 0.5·[2·1 − 0.7182818 + 0.5] + 0.25·[0·(−1) − 0 + 1] = 1.1408591."""
-    objective = Objective(ratio=TokenRatio(), surrogate=Clip(), kl=K3(beta=1.0), entropy=EntropyBonus(alpha=0.5))
+    objective = Objective(
+        ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=K3(beta=1.0), entropy=EntropyBonus(alpha=0.5)
+    )
     terms = objective(
         {
             "logprobs": tensor([[-1.0, -1.0]]),
@@ -103,9 +105,9 @@ def test_loss_is_minus_the_weighted_sum():
 
 
 def test_objective_asks_for_what_its_parts_name_but_computes_the_ratio_itself():
-    plain = Objective(ratio=TokenRatio(), surrogate=Clip(), kl=NoKL(), entropy=NoBonus())
+    plain = Objective(ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=NoKL(), entropy=NoBonus())
     assert plain.needs() == {"logprobs", "old_logprobs", "advantages"}
-    whole = Objective(ratio=TokenRatio(), surrogate=Clip(), kl=K3(beta=1.0), entropy=EntropyBonus(alpha=1.0))
+    whole = Objective(ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=K3(beta=1.0), entropy=EntropyBonus(alpha=1.0))
     assert whole.needs() == plain.needs() | {"ref_logprobs", "entropies"}
 
 

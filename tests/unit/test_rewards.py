@@ -118,23 +118,31 @@ class TestRewards:
     def test_shaping_terms_add_up_in_any_order(self) -> None:
         outcomes, lengths = tensor([[1.0, -1.0, 1.0]]), tensor([[4, 9, 10]])
         terms = [OverlongPenalty(max_length=10, buffer=4), OverlongPenalty(max_length=20, buffer=20)]
-        quantities = {"outcomes": outcomes, "lengths": lengths}
+        quantities = {"outcomes": outcomes, "columns": outcomes[None], "lengths": lengths}
         expected = [[1.0 - 0.2, -1.0 - 0.75 - 0.45, 1.0 - 1.0 - 0.5]]
         for order in (terms, terms[::-1]):
-            shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=order).shape(quantities)
+            shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=order)(quantities)["rewards"]
             assert shaped.tolist() == [pytest.approx(expected[0])]
         assert outcomes.tolist() == [[1.0, -1.0, 1.0]]
 
     def test_no_shaping_leaves_outcomes(self) -> None:
         outcomes = tensor([[1.0, -1.0]])
-        shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[]).shape({"outcomes": outcomes})
+        shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[])(
+            {"outcomes": outcomes, "columns": outcomes[None]}
+        )["rewards"]
         assert shaped.tolist() == outcomes.tolist()
 
     def test_shaping_cannot_change_what_dynamic_sampling_keeps(self) -> None:
         """All right, of different lengths: shaped rewards differ, outcomes do not, and the group is dropped."""
         rewards = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[OverlongPenalty(max_length=10, buffer=9)])
         verified = rewards.verify(self.group("#3", "1+2=3;#3"))
-        shaped = rewards.shape({"outcomes": tensor([verified.outcomes]), "lengths": tensor([[2, 8]])})
+        shaped = rewards(
+            {
+                "outcomes": tensor([verified.outcomes]),
+                "columns": tensor([verified.columns]).transpose(0, 1),
+                "lengths": tensor([[2, 8]]),
+            }
+        )["rewards"]
         assert shaped[0, 0] != shaped[0, 1]
         assert verified.outcomes == (1.0, 1.0)
         assert not MixedOutcomes()(outcomes=verified.outcomes)

@@ -1,0 +1,6 @@
+"""Advantages, weights and aggregation again, slowly: loops over float64 numbers, written from the papers (see `reference.py`)."""
+
+SLOW: dict = {}
+"""One function a component, by the component's name."""
+SETTINGS: dict[str, list[dict]] = {}
+"""The settings to compare at, by the component's name."""
