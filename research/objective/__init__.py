@@ -1,7 +1,7 @@
 """The differentiable part, per micro-batch: ratio, surrogate, KL penalty, entropy bonus.
 
-Slots: `Ratio`, `Surrogate`, `KL`, `Entropy`, one each; `Gate`, a list. Pure tensors. Components return things to maximize; the minus
-sign occurs once, in `Objective`.
+Slots: `Ratio`, `Surrogate`, `KL`, `Entropy`, one each; `Gate`, a list. Pure tensors. Components return
+things to maximize; the minus sign occurs once, in `Objective`.
 """
 
 from research.objective.entropy import Entropy, EntropyBonus, NoBonus

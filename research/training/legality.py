@@ -10,7 +10,7 @@ def fault(credit: Credit, objective: Objective) -> str | None:
     for part in (ratio, surrogate):
         if part.per_completion and not advantage.per_completion:
             return (
-                f"{type(part).__name__} is written for one advantage a completion, and {type(advantage).__name__} gives "
-                "one a token: take a ratio and a surrogate of single tokens"
+                f"{type(part).__name__} is written for one advantage a completion, and {type(advantage).__name__} "
+                "gives one a token: take a ratio and a surrogate of single tokens"
             )
     return None

@@ -1,4 +1,4 @@
-"""Advantages, weights and aggregation again, slowly: loops over float64 numbers, written from the papers (see `reference.py`)."""
+"""Advantages, weights and aggregation again, slowly: loops over float64 numbers (see `reference.py`)."""
 
 SLOW: dict = {}
 """One function a component, by the component's name."""
