@@ -108,7 +108,7 @@ class Meter(Callback):
 
     def seen(self, update: Callable) -> Callable:
         def observed(batch: Any) -> Any:
-            live = batch["advantages"].any(1)
+            live = batch.gains
             columns = batch.prompt_lengths.tolist(), batch.lengths.tolist(), live.tolist()
             self.now["rows_seen"] = list(zip(*columns, strict=True))
             return update(batch)

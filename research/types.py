@@ -86,6 +86,11 @@ class UpdateBatch:
         """The quantity called `name`."""
         return self.quantities[name]
 
+    @property
+    def gains(self) -> Bool[Tensor, " B"]:
+        """Whether some token of the completion has an advantage and a weight other than 0; after credit."""
+        return (self["advantages"] * self["weights"]).any(1)
+
     def with_quantities(self, **more: Tensor) -> "UpdateBatch":
         """The same rows with more named quantities."""
         return UpdateBatch(

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from research.component import apply, needs_of, require
-from research.objective.entropy import Entropy
+from research.objective.entropy import Entropy, NoBonus
 from research.objective.gates import Gate
-from research.objective.kl import KL
+from research.objective.kl import KL, NoKL
 from research.objective.ratio import NoRatio, Ratio, TokenRatio
 from research.objective.surrogate import Surrogate
 
@@ -58,6 +58,11 @@ class Objective:
             not self.surrogate.token_ratio_only or isinstance(self.ratio, TokenRatio),
             f"objective: {surrogate} is written for the ratios of single tokens, not for {ratio}: take TokenRatio",
         )
+
+    @property
+    def gain_only(self) -> bool:
+        """Whether a completion without advantage has no part in J: its gain is 0, and nothing else is added."""
+        return isinstance(self.kl, NoKL) and isinstance(self.entropy, NoBonus)
 
     def needs(self) -> frozenset[str]:
         """The quantities that the five slots name, but for `ratio`, which is computed here."""

@@ -12,7 +12,7 @@ from research.reporting.style import legend, looks, metric_scale, start_line
 from research.reporting.tables import SHARES
 
 PANELS: Mapping[str, str] = {
-    "objective/entropy_mean": "Entropy, nats",
+    "rollouts/entropy_mean": "Entropy, nats",
     "rollouts/length_mean": "Completion length, tokens",
     "rollouts/truncated": "Truncated completions, %",
     "rollouts/zero_variance_groups": "Groups of equal rewards, %",

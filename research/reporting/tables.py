@@ -30,7 +30,7 @@ FINALS: Mapping[str, str] = {
     "rollouts/truncated": "Truncated, rollouts",
     "rollouts/length_mean": "Length, rollouts",
     "rollouts/zero_variance_groups": "Zero-variance groups",
-    "objective/entropy_mean": "Entropy, nats",
+    "rollouts/entropy_mean": "Entropy, nats",
 }
 SHARES = ("evaluation/truncated", "rollouts/truncated", "rollouts/zero_variance_groups")
 

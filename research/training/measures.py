@@ -37,7 +37,10 @@ def collected_measures(collected: Collected) -> dict[str, float]:
 def credit_measures(batch: UpdateBatch) -> dict[str, float]:
     """Of the rows that train."""
     mask, advantages, rewards = batch["mask"], batch["advantages"], batch["rewards"]
+    annotated = "entropies" in batch.quantities
     return {
+        # nats a token, of the policy that sampled them, where it was asked
+        **({"rollouts/entropy_mean": float(batch["entropies"][mask].mean())} if annotated else {}),
         "rewards/reward_mean": float(rewards.mean()),  # reward units, shaping included
         "credit/advantage_abs_mean": float(advantages[mask].abs().mean()),  # per token
         "credit/zero_advantage_tokens": float((advantages[mask] == 0).float().mean()),  # share, 0 to 1
@@ -46,7 +49,11 @@ def credit_measures(batch: UpdateBatch) -> dict[str, float]:
 
 
 class UpdateMeasures:
-    """Sums over the micro-batches of a step's updates."""
+    """Sums over the micro-batches of a step's updates.
+
+    `objective/kl_mean` is over all tokens that the policy read; the other means are over the completions that gain,
+    which every recipe reads, so that recipes with and without a penalty measure the same.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
@@ -54,7 +61,8 @@ class UpdateMeasures:
 
     def add_rows(self, rows: UpdateBatch, terms: Terms, leaves: list[Tensor]) -> None:
         """Add one micro-batch; `leaves` are the log-probabilities and entropies that `terms` were computed from."""
-        mask, advantages = rows["mask"], rows["advantages"]
+        read, advantages = rows["mask"], rows["advantages"]
+        mask = read & rows.gains[:, None]
         logprobs, entropies = leaves[0].detach(), leaves[1].detach()
         slope = torch.autograd.grad(terms.gain.sum(), leaves[0], allow_unused=True)[0]
         still = torch.zeros_like(mask) if slope is None else mask & (slope == 0)
@@ -63,20 +71,22 @@ class UpdateMeasures:
             (rows["old_logprobs"] - rows["rollout_logprobs"]).abs()[mask] if "old_logprobs" in rows.quantities else None
         )
         for name, value in {
+            "tokens_read": read.sum(),
             "tokens": mask.sum(),
             "loss": terms.loss.detach(),
             "entropy": entropies[mask].sum(),
             "probability": logprobs[mask].exp().sum(),
-            "kl": terms.kl[mask].sum(),
-            "ratio": terms.ratio[mask].sum(),
+            "kl": terms.kl.detach()[read].sum(),
+            "ratio": terms.ratio.detach()[mask].sum(),
             "clipped_up": up.sum(),
             "clipped_down": down.sum(),
             "clipped_up_probability": logprobs[up].exp().sum(),
             "gap": gap.sum() if gap is not None else 0.0,
         }.items():
             self.sums[name] += float(value)
-        self.ratio_max = max(self.ratio_max, float(terms.ratio[mask].max()))
-        self.importance_gap_max = max(self.importance_gap_max, float(gap.max()) if gap is not None else 0.0)
+        if mask.any():
+            self.ratio_max = max(self.ratio_max, float(terms.ratio.detach()[mask].max()))
+            self.importance_gap_max = max(self.importance_gap_max, float(gap.max()) if gap is not None else 0.0)
 
     def add_step(self, gradient_norm: float, taken: bool) -> None:
         """Add one optimizer step (or one that was skipped)."""
@@ -86,12 +96,12 @@ class UpdateMeasures:
 
     def summary(self) -> dict[str, float]:
         """Means per token and per optimizer step."""
-        s, tokens, taken = self.sums, self.sums["tokens"], max(1.0, self.sums["taken"])
+        s, tokens, taken = self.sums, max(1.0, self.sums["tokens"]), max(1.0, self.sums["taken"])
         return {
             "objective/loss": s["loss"] / s["steps"],  # −J, mean over minibatches
             "objective/entropy_mean": s["entropy"] / tokens,  # nats a token
             "objective/probability_mean": s["probability"] / tokens,  # of the sampled tokens, 0 to 1
-            "objective/kl_mean": s["kl"] / tokens,  # β·nats a token
+            "objective/kl_mean": s["kl"] / max(1.0, s["tokens_read"]),  # β·nats a token
             "objective/ratio_mean": s["ratio"] / tokens,
             "objective/ratio_max": self.ratio_max,
             "objective/clip_high_fraction": s["clipped_up"] / tokens,  # Â > 0 and no gradient; share of tokens
@@ -100,7 +110,7 @@ class UpdateMeasures:
             "objective/gradient_norm": s["gradient_norm"] / taken,  # before clipping
             "rollouts/logprob_gap_mean": s["gap"] / tokens,  # |old − rollout|, nats
             "rollouts/logprob_gap_max": self.importance_gap_max,  # nats
-            "tokens_trained": tokens,
+            "tokens_trained": s["tokens_read"],
             "optimizer_steps": s["taken"],
             "nonfinite_updates": s["steps"] - s["taken"],
         }

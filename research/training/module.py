@@ -157,13 +157,18 @@ class RLModule(LightningModule):
         return shaped.with_quantities(ref_logprobs=values.logprobs)
 
     def update(self, batch: UpdateBatch) -> dict[str, float]:
-        """Epochs × minibatches × micro-batches: backward(−J of the rows), then one optimizer step a minibatch."""
+        """Epochs × minibatches × micro-batches: backward(−J of the rows), then one optimizer step a minibatch.
+
+        Completions that have no part in the objective, such as those of a group whose completions are all right, are
+        not put through the policy.
+        """
         measures = UpdateMeasures()
         with self.phases("updating"):
             for minibatch in self.updates.split(batch, derive_seed(self.seed, "updates", self.steps_done)):
-                spans, quiet = minibatch.prompt_lengths + minibatch.lengths, ~minibatch["advantages"].any(1)
+                spans, quiet = minibatch.prompt_lengths + minibatch.lengths, ~minibatch.gains
                 for rows in micro_batches(spans, self.updates.micro_batch_tokens, apart=quiet):
-                    self.backward_rows(minibatch.rows(rows), measures)
+                    if not (self.objective.gain_only and quiet[rows[0]]):
+                        self.backward_rows(minibatch.rows(rows), measures)
                 measures.add_step(*self.optimizer_step())
         return measures.summary()
 
@@ -171,8 +176,7 @@ class RLModule(LightningModule):
         """Add the gradient of −J of these rows.
 
         The objective is differentiated with respect to the log-probabilities first: a token whose gain has no gradient
-        there is a clipped one, whatever the surrogate; and rows without any such gradient, such as those of a group
-        whose completions are all right, need no backward pass through the policy.
+        there is a clipped one, whatever the surrogate; and rows without any such gradient need no backward pass.
         """
         values = self.model(rows, entropy_gradient="entropies" in self.objective.needs())
         leaves = [values.logprobs.detach().requires_grad_(), values.entropies.detach().requires_grad_()]

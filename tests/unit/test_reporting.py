@@ -95,7 +95,7 @@ def write_study(
         runs.append(row | LADDER[cell][1] | {key: v if complete else "" for key, v in measured.items()})
         origins.append({"run": name, "mlflow_run_id": f"id{seed}", "config_hash": "cafe", "versions": "torch 2.13.0"})
         for step in range(1, 5):
-            shown = {METRIC: value * (0.9 + 0.025 * step) if step % 2 == 0 else "", "objective/entropy_mean": 1 / step}
+            shown = {METRIC: value * (0.9 + 0.025 * step) if step % 2 == 0 else "", "rollouts/entropy_mean": 1 / step}
             curves.append({"run": name, "step": step, **shown, "rollouts/truncated": 0.1})
     write_csv(folder / "runs.csv", runs)
     write_csv(folder / "curves.csv", curves)
