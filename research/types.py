@@ -23,7 +23,9 @@ class Prompt:
     answer: str
     """The reference answer, as the verifier expects it."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else the source knows: difficulty, level, the row it came from."""
+    """Anything else the source knows: difficulty, level, the row it came from. Three names are read by others:
+    `target`, tokens that the text asks for; `solution`, a reference solution to imitate; `steps`, what each step of a
+    completion may say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,12 @@ class Group:
     """Per-token quantities of the policy that sampled the group, by name, one [T_i] for each completion."""
     step: int = 0
     """The step at which the group was sampled."""
+
+    @property
+    def length_errors(self) -> tuple[int, ...]:
+        """How many tokens each completion is from the length that the prompt asks for; empty if it asks for none."""
+        target = self.prompt.meta.get("target")
+        return () if target is None else tuple(abs(target - len(c.token_ids)) for c in self.completions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Where prompts come from, and in which order they are drawn.
 
 A `PromptSource` loads prompts with their reference answers; `PromptData` is the LightningDataModule that draws from
-one for training, in a seeded order with a position that a checkpoint keeps, and from another for evaluation.
+one for training, in a seeded order with a position that a checkpoint keeps, and from another for evaluation. `Targets`
+says whether the prompts ask for a length.
 """
 
 from research.prompts.arithmetic import Arithmetic, Difficulty, right_steps, worked_solution
@@ -11,16 +12,20 @@ from research.prompts.hub import HubDataset
 from research.prompts.jsonl import LocalJsonl
 from research.prompts.source import PromptSource
 from research.prompts.stream import PromptStream
+from research.prompts.targets import LengthTarget, NoTarget, Targets
 
 __all__ = [
     "Arithmetic",
     "Difficulty",
     "HubDataset",
+    "LengthTarget",
     "LocalJsonl",
+    "NoTarget",
     "PromptData",
     "PromptSource",
     "PromptStream",
     "ReasoningGym",
+    "Targets",
     "right_steps",
     "worked_solution",
 ]

@@ -79,6 +79,22 @@ def worked_solution(text: str, checks: Sequence[bool] = (), slips: Sequence[int]
     return f"{steps}#{total}"
 
 
+def accepted_steps(text: str) -> list[tuple[str, str]]:
+    """What each step of a solution may say: the sum at its place, alone or with its check.
+
+    Example:
+        >>> accepted_steps("47+8=")
+        [('47+8=55', '47+8=55(55-8=47)')]
+    """
+    first, *rest = re.findall(r"[+-]?\d+", text)
+    total, accepted = int(first), []
+    for signed in rest:
+        before, total = total, total + int(signed)
+        claim = f"{before}{signed}={total}"
+        accepted.append((claim, f"{claim}({total}{'-' if signed[0] == '+' else '+'}{signed[1:]}={before})"))
+    return accepted
+
+
 def right_steps(text: str, completion: str) -> list[bool]:
     """For each step of a completion in order: does it go on from the step before as the prompt says, and is it true?
 
@@ -88,23 +104,18 @@ def right_steps(text: str, completion: str) -> list[bool]:
         >>> right_steps("47+8-19=", "47+8=55;55-19=37;#37")
         [True, False]
     """
-    first, *rest = re.findall(r"[+-]?\d+", text)
-    expected, verdicts = int(first), []
-    for k, step in enumerate(completion.split("#")[0].split(";")[:-1]):
-        if k >= len(rest):
-            verdicts.append(False)
-            continue
-        after, number = expected + int(rest[k]), rest[k][1:]
-        claim = f"{expected}{rest[k]}={after}"
-        check = f"({after}{'-' if rest[k][0] == '+' else '+'}{number}={expected})"
-        verdicts.append(step in (claim, claim + check))
-        expected = after
-    return verdicts
+    accepted = accepted_steps(text)
+    steps = completion.split("#")[0].split(";")[:-1]
+    return [k < len(accepted) and step in accepted[k] for k, step in enumerate(steps)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic(PromptSource):
-    """Prompts of the built-in task, generated from a seed."""
+    """Prompts of the built-in task, generated from a seed.
+
+    A prompt's meta holds its number of `operators`, its worked `solution` without checks and slips, and the `steps`
+    that a verifier of steps accepts, so that a template around the text takes nothing away.
+    """
 
     size: int
     """How many prompts; at least 1."""
@@ -132,6 +143,6 @@ class Arithmetic(PromptSource):
         raise ValueError(f"Arithmetic: this difficulty has fewer than size={self.size} different prompts")
 
     def _prompt(self, index: int, text: str) -> Prompt:
-        answer = worked_solution(text).rpartition("#")[2]
-        operators = text.count("+") + text.count("-")
-        return Prompt(id=f"arithmetic/{self.seed}/{index}", text=text, answer=answer, meta={"operators": operators})
+        solution, steps = worked_solution(text), accepted_steps(text)
+        meta = {"operators": len(steps), "solution": solution, "steps": steps}
+        return Prompt(id=f"arithmetic/{self.seed}/{index}", text=text, answer=solution.rpartition("#")[2], meta=meta)

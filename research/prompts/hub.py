@@ -37,6 +37,8 @@ class HubDataset(PromptSource):
     """Prompt text, in which `{prompt}` stands for the question; no other brace has a meaning."""
     answer_pattern: str = ""
     """Regular expression whose first group, where it first matches, is the answer; empty: the whole field is."""
+    solution_field: str = ""
+    """Field of a reference solution to imitate, written the same way; empty: the rows have none."""
     limit: int | None = None
     """Take only so many prompts, from the beginning; at least 1."""
 

@@ -26,6 +26,8 @@ class RowReader:
     """Prompt text, in which `{prompt}` stands for the question; no other brace has a meaning."""
     answer_pattern: str = ""
     """Regular expression whose first group, where it first matches, is the answer; empty: the whole field is."""
+    solution_field: str = ""
+    """Field of a reference solution to imitate, written the same way; empty: the rows have none."""
 
     def __post_init__(self) -> None:
         require("{prompt}" in self.template, f"template must contain {{prompt}}, got {self.template!r}")
@@ -48,13 +50,16 @@ class RowReader:
             id: of the prompt.
             place: where the row stands, for error messages.
 
-        Returns: the prompt; its meta holds the row's other fields, as far as they are text, numbers, booleans or null.
+        Returns: the prompt; its meta holds the row's other fields, as far as they are text, numbers, booleans or null,
+            and the reference `solution` if there is a field for it.
 
         Raises: UserError if a field is missing, empty or no text, or if the answer pattern does not match.
         """
         question = _text(row, self.prompt_field, place)
         answer = self._answer(_text(row, self.answer_field, place), place)
         meta = {k: v for k, v in row.items() if k not in (self.prompt_field, self.answer_field) and _is_scalar(v)}
+        if self.solution_field:
+            meta["solution"] = _text(row, self.solution_field, place)
         return Prompt(id=id, text=self.template.replace("{prompt}", question), answer=answer, meta=meta)
 
     def _answer(self, text: str, place: str) -> str:

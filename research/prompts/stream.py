@@ -1,9 +1,10 @@
 """The order in which training prompts are drawn: seeded, endless, and resumable at a position."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from research.errors import UserError
 from research.seeding import derive_seed
 from research.types import Prompt
 
@@ -12,18 +13,38 @@ class PromptStream:
     """Draws prompts in a new random order each time through, from a position that is one number.
 
     The k-th prompt drawn depends on the seed and k alone, so a run that stopped at position k continues exactly there,
-    and two arms at one seed draw the same prompts in the same order, however many each of them needs.
+    and two arms at one seed draw the same prompts in the same order, however many each of them needs. A prompt that is
+    retired is passed over from then on, so what is drawn also depends on which prompts have been retired before.
     """
 
     def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
         self.prompts, self.seed, self.position = prompts, seed, 0
+        self.retired: set[str] = set()
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def draw(self, n: int) -> list[Prompt]:
-        """The next n prompts."""
-        drawn = [self.prompts[self._index(self.position + k)] for k in range(n)]
-        self.position += n
+        """The next n prompts that are not retired.
+
+        Raises: UserError if all are.
+        """
+        drawn: list[Prompt] = []
+        passed = 0
+        while len(drawn) < n:
+            prompt = self.prompts[self._index(self.position)]
+            self.position += 1
+            passed = passed + 1 if prompt.id in self.retired else 0
+            if not passed:
+                drawn.append(prompt)
+            elif passed >= 2 * len(self.prompts):
+                raise UserError(
+                    f"all {len(self.prompts)} training prompts are retired as solved: give more or harder prompts, "
+                    "fewer steps, or a higher pass_rate"
+                )
         return drawn
+
+    def retire(self, ids: Iterable[str]) -> None:
+        """Draw the prompts of these ids no more."""
+        self.retired.update(ids)
 
     def _index(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.prompts))

@@ -1,6 +1,7 @@
 """The shaping slot: a term added to the outcome."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,6 +11,9 @@ from research.component import Component, require
 
 class Shaping(Component):
     """A term [N G], in reward units, added to the outcome."""
+
+    zero_one: ClassVar[bool] = False
+    """Whether the equation is written for an outcome of 1 (right) or 0 (wrong), and means nothing beside another."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,13 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
         "columns": torch.tensor([group.columns for group in groups], dtype=torch.float32).transpose(0, 1),
         "rollout_logprobs": _padded([torch.tensor(c.rollout_logprobs) for c in completions], mask),
     }
+    targets = [group.prompt.meta.get("target") for group in groups]
+    if None not in targets:
+        quantities["targets"] = torch.tensor([[float(target)] * G for target in targets])  # pyright: ignore[reportArgumentType]
+    if groups[0].step_rewards:
+        steps = [step for group in groups for step in group.step_rewards]
+        quantities["step_ends"] = _padded([torch.tensor([r is not None for r in row]) for row in steps], mask)
+        quantities["step_rewards"] = _padded([torch.tensor([r or 0.0 for r in row]) for row in steps], mask)
     for name in groups[0].annotations:
         quantities[name] = _padded([values for group in groups for values in group.annotations[name]], mask)
     return UpdateBatch(

@@ -12,6 +12,7 @@ from research.errors import UserError
 from research.prompts import (
     Arithmetic,
     Difficulty,
+    NoTarget,
     PromptData,
     PromptSource,
     PromptStream,
@@ -169,6 +170,7 @@ def prompt_data(
     return PromptData(
         train=Fixed(prompts=tuple(prompts_called(*train))),
         evaluation=Fixed(prompts=tuple(prompts_called(*evaluation))),
+        targets=NoTarget(),
         prompts_per_step=prompts_per_step,
         evaluation_chunk=2,
         seed=seed,
@@ -203,10 +205,10 @@ class TestPromptData:
         expected = steps(whole, 6)
         first.setup()
         steps(first, 4)
-        assert first.state_dict() == {"position": 8}
+        assert first.state_dict() == {"position": 8, "retired": []}
         if restore_first:
             second.load_state_dict(first.state_dict())
-            assert second.state_dict() == {"position": 8}
+            assert second.state_dict() == {"position": 8, "retired": []}
             second.setup()
         else:
             second.setup()
@@ -231,7 +233,7 @@ class TestPromptData:
         source = Fixed(prompts=tuple(prompts_called("a")))
         sizes = {"prompts_per_step": 1, "evaluation_chunk": 1, field: 0}
         with pytest.raises(ValueError, match="at least 1"):
-            PromptData(train=source, evaluation=source, **sizes)
+            PromptData(train=source, evaluation=source, targets=NoTarget(), **sizes)
 
     def test_hashes_change_with_text_and_answer(self) -> None:
         data = prompt_data(["a", "b"], ["x"])

@@ -7,10 +7,13 @@ import pytest
 import reasoning_gym
 from torch import tensor
 
-from research.rewards import ExactAnswer, OverlongPenalty, ReasoningGymAnswer, Rewards, Verifier
+from research.rewards import ExactAnswer, NoSteps, OverlongPenalty, ReasoningGymAnswer, Rewards, Verifier
 from research.rewards.verifiers import answer_after
 from research.rollouts import MixedOutcomes
 from research.types import Completion, Group, Prompt
+
+MASK = tensor([[True]])
+PLAIN: dict[str, Any] = {"tokens": [], "steps": NoSteps()}
 
 
 def completed(text: str, *, truncated: bool = False) -> Completion:
@@ -104,43 +107,46 @@ class TestRewards:
         return Group(prompt=self.PROMPT, prompt_ids=(2,), completions=tuple(completed(text) for text in texts))
 
     def test_outcomes_add_up_and_right_needs_all(self) -> None:
-        rewards = Rewards(verifiers=[ExactAnswer(marker="#"), Short(most=4)], shaping=[])
+        rewards = Rewards(verifiers=[ExactAnswer(marker="#"), Short(most=4)], shaping=[], **PLAIN)
         verified = rewards.verify(self.group("#3", "1+2;#3", "#4", "1+2;#4"))
         assert verified.outcomes == (1.5, 1.0, -0.5, -1.0)
         assert verified.right == (True, False, False, False)
 
     def test_the_group_is_otherwise_as_it_was(self) -> None:
         group = self.group("#3")
-        verified = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[]).verify(group)
+        verified = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[], **PLAIN).verify(group)
         assert (verified.prompt, verified.completions, verified.step) == (group.prompt, group.completions, 0)
         assert group.outcomes == ()
 
     def test_shaping_terms_add_up_in_any_order(self) -> None:
         outcomes, lengths = tensor([[1.0, -1.0, 1.0]]), tensor([[4, 9, 10]])
         terms = [OverlongPenalty(max_length=10, buffer=4), OverlongPenalty(max_length=20, buffer=20)]
-        quantities = {"outcomes": outcomes, "columns": outcomes[None], "lengths": lengths}
+        quantities = {"outcomes": outcomes, "columns": outcomes[None], "lengths": lengths, "mask": MASK}
         expected = [[1.0 - 0.2, -1.0 - 0.75 - 0.45, 1.0 - 1.0 - 0.5]]
         for order in (terms, terms[::-1]):
-            shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=order)(quantities)["rewards"]
+            shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=order, **PLAIN)(quantities)["rewards"]
             assert shaped.tolist() == [pytest.approx(expected[0])]
         assert outcomes.tolist() == [[1.0, -1.0, 1.0]]
 
     def test_no_shaping_leaves_outcomes(self) -> None:
         outcomes = tensor([[1.0, -1.0]])
-        shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[])(
-            {"outcomes": outcomes, "columns": outcomes[None]}
+        shaped = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[], **PLAIN)(
+            {"outcomes": outcomes, "columns": outcomes[None], "mask": MASK}
         )["rewards"]
         assert shaped.tolist() == outcomes.tolist()
 
     def test_shaping_cannot_change_what_dynamic_sampling_keeps(self) -> None:
         """All right, of different lengths: shaped rewards differ, outcomes do not, and the group is dropped."""
-        rewards = Rewards(verifiers=[ExactAnswer(marker="#")], shaping=[OverlongPenalty(max_length=10, buffer=9)])
+        rewards = Rewards(
+            verifiers=[ExactAnswer(marker="#")], shaping=[OverlongPenalty(max_length=10, buffer=9)], **PLAIN
+        )
         verified = rewards.verify(self.group("#3", "1+2=3;#3"))
         shaped = rewards(
             {
                 "outcomes": tensor([verified.outcomes]),
                 "columns": tensor([verified.columns]).transpose(0, 1),
                 "lengths": tensor([[2, 8]]),
+                "mask": MASK,
             }
         )["rewards"]
         assert shaped[0, 0] != shaped[0, 1]
@@ -149,4 +155,4 @@ class TestRewards:
 
     def test_refuses_no_verifier(self) -> None:
         with pytest.raises(ValueError, match="at least one verifier"):
-            Rewards(verifiers=[], shaping=[])
+            Rewards(verifiers=[], shaping=[], **PLAIN)

@@ -1,0 +1,58 @@
+"""Length targets: whether a prompt asks for a length, and in which words."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from random import Random
+
+from research.component import require
+from research.seeding import derive_seed
+from research.types import Prompt
+
+
+class Targets(ABC):
+    """What is made of a source's prompt before it is drawn; the same prompt is always made the same."""
+
+    @abstractmethod
+    def __call__(self, prompt: Prompt) -> Prompt:
+        """The prompt as the policy reads it; its meta has a `target`, in tokens, exactly if its text asks for one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoTarget(Targets):
+    """Prompts ask for no length; a field `target` of the source's own means something else, and is left out."""
+
+    def __call__(self, prompt: Prompt) -> Prompt:
+        if "target" not in prompt.meta:
+            return prompt
+        return replace(prompt, meta={name: value for name, value in prompt.meta.items() if name != "target"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthTarget(Targets):
+    """Every prompt asks for a length, drawn uniformly for its id: L1 of Aggarwal et al. 2025 (arXiv:2503.04697).
+
+    Example:
+        >>> asks = LengthTarget(template="{text} Think for {target} tokens.", low=100, high=100, seed=0)
+        >>> asks(Prompt(id="0", text="1+2=?", answer="3")).text
+        '1+2=? Think for 100 tokens.'
+    """
+
+    template: str
+    """The prompt's new text: `{text}` is the old one, `{target}` the number; no other brace has a meaning."""
+    low: int
+    """Fewest tokens asked for; at least 1. The paper: 100."""
+    high: int
+    """Most tokens asked for; at least `low`. The paper: 4,000."""
+    seed: int
+    """Of the targets; with the prompt's id it decides the prompt's target."""
+
+    def __post_init__(self) -> None:
+        for word in ("{text}", "{target}"):
+            require(word in self.template, f"LengthTarget: template must contain {word}, got {self.template!r}")
+        require(1 <= self.low <= self.high, f"LengthTarget: 1 ≤ low ≤ high, got low={self.low} and high={self.high}")
+
+    def __call__(self, prompt: Prompt) -> Prompt:
+        target = Random(derive_seed(self.seed, "target", prompt.id)).randint(self.low, self.high)
+        before, _, after = self.template.partition("{text}")
+        text = prompt.text.join(part.replace("{target}", str(target)) for part in (before, after))
+        return replace(prompt, text=text, meta={**prompt.meta, "target": target})
