@@ -24,6 +24,7 @@ import research.rollouts
 from research.component import Component
 from research.errors import UserError
 from research.prompts import PromptData
+from research.training.legality import data_fault
 from research.training.module import RLModule
 from research.training.run import RunSettings
 
@@ -155,7 +156,7 @@ def _cli(kind: type[RecipeCLI], config: Mapping[str, Any]) -> RecipeCLI:
     noise = StringIO()
     try:
         with redirect_stderr(noise):
-            return kind(
+            cli = kind(
                 RLModule,
                 PromptData,
                 save_config_callback=None,
@@ -164,6 +165,9 @@ def _cli(kind: type[RecipeCLI], config: Mapping[str, Any]) -> RecipeCLI:
                 run=False,
                 args=deepcopy(dict(config)),
             )
+        if (reason := data_fault(cli.model, cli.datamodule)) is not None:
+            raise ValueError(reason)
+        return cli
     except (ArgumentError, ValueError, TypeError, KeyError) as error:
         raise UserError(one_sentence(error)) from error
     except SystemExit as error:
@@ -174,7 +178,7 @@ class _ParsedOnly(RecipeCLI):
     def instantiate_classes(self) -> None:
         """Check that every constructor accepts its arguments, without a trainer or a model."""
         namespace = self.parser.instantiate_classes(_without_trainer(self.config))
-        self.model = namespace.get("model")
+        self.model, self.datamodule = namespace.get("model"), namespace.get("data")
 
 
 def _without_trainer(config: Namespace) -> Namespace:
@@ -206,10 +210,16 @@ SLOTS: Mapping[str, type] = {
     "entropy": research.objective.Entropy,
     "verifiers": research.rewards.Verifier,
     "shaping": research.rewards.Shaping,
+    "tokens": research.rewards.TokenReward,
+    "steps": research.rewards.StepVerifier,
     "keep": research.rollouts.Keep,
+    "retire": research.rollouts.Retire,
+    "gates": research.objective.Gate,
     "sampler": research.rollouts.Sampler,
+    "source": research.rollouts.Source,
     "train": research.prompts.PromptSource,
     "evaluation": research.prompts.PromptSource,
+    "targets": research.prompts.Targets,
 }
 """The slot that the last word of a config path stands for."""
 

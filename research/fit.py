@@ -11,6 +11,7 @@ from lightning import Callback
 from research.config import Recipe, instantiate
 from research.errors import UserError
 from research.tracking import METRICS, read_lines, replace_text
+from research.training.memory import forget_peak
 from research.training.run import CHECKPOINT, CONFIG, RESULT, is_complete, train, trainer_settings, write_result
 
 
@@ -25,12 +26,12 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
     settings = recipe.run_settings()
     if is_complete(folder):
         return json.loads((folder / RESULT).read_text())
+    forget_peak()
     module, data, trainer = instantiate(recipe, **trainer_settings(settings, folder, list(callbacks)))
     train(trainer, module, data, settings, folder)
     if settings.save_policy:
         module.model.save(folder / "policy")
-    result = write_result(folder, data, settings)
-    return result
+    return write_result(folder, data, settings)
 
 
 def claim(recipe: Recipe, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Loading a policy, and asking it (or its reference) for log-probabilities and entropies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -128,6 +128,18 @@ class Policy(nn.Module):
         """The same from the frozen reference."""
         with self._reference_model() as model:
             return self._in_micro_batches(model, batch, tokens)
+
+    def reset_reference(self) -> None:
+        """The reference becomes the policy as it is now."""
+        self._reference[0].load_state_dict(self.model.state_dict())
+
+    def reference_state(self) -> dict[str, Tensor]:
+        """The reference's weights, for a checkpoint."""
+        return self._reference[0].state_dict()
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Take the reference's weights back from a checkpoint."""
+        self._reference[0].load_state_dict(state)
 
     @contextmanager
     def _reference_model(self) -> Iterator[PreTrainedModel]:

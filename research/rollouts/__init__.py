@@ -1,24 +1,34 @@
 """Prompts → groups of completions: sampling engines, and which groups train.
 
-Slots: `Sampler` (the engine) and `Keep` (which groups train: dynamic sampling lives here).
+Slots: `Sampler` (the engine) `Keep` (which groups train: dynamic sampling lives here) and `Retire`
+(which prompts are not drawn again).
 """
 
 from research.rollouts.collect import Collected, Collector
 from research.rollouts.compact import CompactSampler
 from research.rollouts.keep import Keep, KeepAll, MixedOutcomes
+from research.rollouts.retire import Retire, RetireNone, RetireSolved
 from research.rollouts.sampler import Decoding, Sampler
 from research.rollouts.scripted import ScriptedSampler
+from research.rollouts.source import CurrentPolicy, Demonstrations, Source, StartPolicy
 from research.rollouts.transformers import TransformersSampler
 
 __all__ = [
     "Collected",
     "Collector",
     "CompactSampler",
+    "CurrentPolicy",
     "Decoding",
+    "Demonstrations",
     "Keep",
     "KeepAll",
     "MixedOutcomes",
+    "Retire",
+    "RetireNone",
+    "RetireSolved",
     "Sampler",
     "ScriptedSampler",
+    "Source",
+    "StartPolicy",
     "TransformersSampler",
 ]

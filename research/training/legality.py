@@ -1,7 +1,13 @@
 """Which components do not go together, although each slot accepts its own."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from research.component import Component
 from research.credit import Credit
 from research.objective import Objective
+from research.prompts import NoTarget
+from research.rewards import NoSteps, Rewards
 
 
 def fault(credit: Credit, objective: Objective) -> str | None:
@@ -14,3 +20,61 @@ def fault(credit: Credit, objective: Objective) -> str | None:
                 "gives one a token: take a ratio and a surrogate of single tokens"
             )
     return None
+
+
+def run_fault(module: Any) -> str | None:
+    """Why this module would ignore or lack something; None if it is whole."""
+    source, surrogate = module.rollouts.source, module.objective.surrogate
+    if not source.of_policy and "ratio" in surrogate.needs():
+        return (
+            f"{type(surrogate).__name__} compares the policy with the one that wrote the completions, and those of "
+            f"{type(source).__name__} are not the policy's: take LogLikelihood and NoRatio, or CurrentPolicy"
+        )
+    advantage, critic, iterations = module.credit.advantage, module.critic_spec, module.iterations
+    if "values" in module.needs and critic is None:
+        return f"{type(advantage).__name__} reads values, and model.critic is null: say how they are learned"
+    if "values" not in module.needs and critic is not None:
+        return f"model.critic learns values, and {type(advantage).__name__} reads none: take GAE, or set it to null"
+    if critic is not None and advantage.gamma != critic.gamma:
+        return f"γ is one number: the advantage has {advantage.gamma}, model.critic has {critic.gamma}"
+    if iterations is not None and iterations.resets_reference:
+        if "ref_logprobs" not in module.needs:
+            return "model.iterations resets a reference that nothing reads: add a KL penalty, or do not reset it"
+        if module.spec.lora is not None:
+            return "model.iterations cannot reset the reference of a policy with LoRA, which is the model without it"
+    return None
+
+
+def rewards_fault(rewards: Rewards, credit: Credit, objective: Objective) -> str | None:
+    """Why these rewards would be ignored, or counted twice; None if they would not."""
+    read, advantage = credit.needs(), type(credit.advantage).__name__
+    steps, of_steps = type(rewards.steps).__name__, bool(read & {"step_rewards", "step_ends"})
+    if rewards.tokens and "token_rewards" not in read:
+        return f"{advantage} reads no rewards of tokens, so {_names(rewards.tokens)} would be ignored: leave it out"
+    if rewards.shaping and not read & {"rewards", "columns"}:
+        return f"{advantage} reads no shaped rewards, so {_names(rewards.shaping)} would be ignored: leave it out"
+    distances = [part for part in [*rewards.shaping, *rewards.tokens, objective.kl] if "ref_logprobs" in part.needs()]
+    if len(distances) > 1:
+        return f"{_names(distances)} all charge for the distance from the reference, which is counted twice: take one"
+    if distances and distances[0] in rewards.shaping and "rewards" not in read:
+        return (
+            f"{advantage} scales each reward by itself, which cancels the beta of {_names(distances)}: "
+            "take another advantage, or a KL in the objective"
+        )
+    if of_steps and isinstance(rewards.steps, NoSteps):
+        return f"{advantage} reads the rewards of steps, and NoSteps gives none: verify them in rewards.steps"
+    if not of_steps and not isinstance(rewards.steps, NoSteps):
+        return f"{advantage} reads no rewards of steps, so {steps} would be ignored: take NoSteps"
+    return None
+
+
+def data_fault(module: Any, data: Any) -> str | None:
+    """Why these prompts do not give what this module reads; None if they do."""
+    if "targets" in module.needs and isinstance(data.targets, NoTarget):
+        readers = [term for term in module.rewards.shaping if "targets" in term.needs()]
+        return f"{_names(readers)} reads length targets, and the prompts have none: take LengthTarget in data.targets"
+    return None
+
+
+def _names(parts: Sequence[Component]) -> str:
+    return " and ".join(type(part).__name__ for part in parts)

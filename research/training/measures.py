@@ -7,6 +7,7 @@ from collections import defaultdict
 from statistics import fmean
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from research.objective.objective import Terms
@@ -19,11 +20,13 @@ def collected_measures(collected: Collected) -> dict[str, float]:
     groups = collected.sampled
     completions = [completion for group in groups for completion in group.completions]
     lengths = [len(completion.token_ids) for completion in completions]
+    errors = [error for group in groups for error in group.length_errors]
     return {
         "rewards/accuracy": fmean(right for group in groups for right in group.right),  # share right, 0 to 1
         "rewards/outcome_mean": fmean(outcome for group in groups for outcome in group.outcomes),  # reward units
         "rollouts/length_mean": fmean(lengths),  # tokens
         "rollouts/length_max": max(lengths),  # tokens
+        **({"rollouts/length_error_mean": fmean(errors)} if errors else {}),  # tokens from what the prompts ask for
         "rollouts/truncated": fmean(completion.truncated for completion in completions),  # share, 0 to 1
         "rollouts/zero_variance_groups": fmean(min(g.outcomes) == max(g.outcomes) for g in groups),  # share, 0 to 1
         "rollouts/all_right_groups": fmean(all(group.right) for group in groups),  # share, 0 to 1
@@ -37,15 +40,45 @@ def collected_measures(collected: Collected) -> dict[str, float]:
 def credit_measures(batch: UpdateBatch) -> dict[str, float]:
     """Of the rows that train."""
     mask, advantages, rewards = batch["mask"], batch["advantages"], batch["rewards"]
-    annotated = "entropies" in batch.quantities
+    annotated, valued = "entropies" in batch.quantities, "values" in batch.quantities
+    ranked = ranked_right(rewards, batch["right"])
     return {
         # nats a token, of the policy that sampled them, where it was asked
         **({"rollouts/entropy_mean": float(batch["entropies"][mask].mean())} if annotated else {}),
+        # of the pairs of a right and a wrong completion in a group, how many the shaped reward ranks so; 0 to 1
+        **({"rewards/ranked_right": ranked} if ranked is not None else {}),
+        # 1 − Var(R − V) / Var(R) over tokens: 1 is a perfect critic, 0 one that knows a constant
+        **({"critic/explained_variance": explained_variance(batch)} if valued else {}),
         "rewards/reward_mean": float(rewards.mean()),  # reward units, shaping included
         "credit/advantage_abs_mean": float(advantages[mask].abs().mean()),  # per token
         "credit/zero_advantage_tokens": float((advantages[mask] == 0).float().mean()),  # share, 0 to 1
         "credit/removed_tokens": float((batch["weights"][mask] == 0).float().mean()),  # share, 0 to 1
     }
+
+
+def explained_variance(batch: UpdateBatch) -> float:
+    """1 − Var(R − V) / Var(R) over the tokens, R the critic's targets; 0 where R does not vary."""
+    mask = batch["mask"]
+    spread = batch["returns"][mask].var(correction=0)
+    left = (batch["returns"] - batch["values"])[mask].var(correction=0)
+    return float(1 - left / spread) if spread > 0 else 0.0
+
+
+def ranked_right(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -> float | None:
+    """Share of the pairs (right, wrong) of a group in which the right completion has the higher reward; ties are half.
+
+    None if no group has both.
+
+    Example:
+        >>> from torch import tensor
+        >>> ranked_right(tensor([[2.0, 1.0, 0.0]]), tensor([[True, False, True]]))
+        0.5
+    """
+    pairs = right[:, :, None] & ~right[:, None, :]
+    if not pairs.any():
+        return None
+    ahead = rewards[:, :, None] - rewards[:, None, :]
+    return float(((ahead > 0).float() + 0.5 * (ahead == 0).float())[pairs].mean())
 
 
 class UpdateMeasures:
@@ -88,17 +121,22 @@ class UpdateMeasures:
             self.ratio_max = max(self.ratio_max, float(terms.ratio.detach()[mask].max()))
             self.importance_gap_max = max(self.importance_gap_max, float(gap.max()) if gap is not None else 0.0)
 
-    def add_step(self, gradient_norm: float, taken: bool) -> None:
-        """Add one optimizer step (or one that was skipped)."""
-        self.sums["steps"] += 1
-        self.sums["taken"] += taken
-        self.sums["gradient_norm"] += gradient_norm if taken else 0.0
+    def add_step(self, step: tuple[float, bool] | None) -> None:
+        """Add a minibatch: the gradient's norm and whether it was applied; None if only the critic learned."""
+        self.sums["minibatches"] += 1
+        if step is not None:
+            norm, taken = step
+            self.sums["steps"] += 1
+            self.sums["taken"] += taken
+            self.sums["gradient_norm"] += norm if taken else 0.0
 
     def summary(self) -> dict[str, float]:
         """Means per token and per optimizer step."""
         s, tokens, taken = self.sums, max(1.0, self.sums["tokens"]), max(1.0, self.sums["taken"])
         return {
-            "objective/loss": s["loss"] / s["steps"],  # −J, mean over minibatches
+            # ½ (V − R)², clipped, a token; mean over minibatches
+            **({"critic/value_loss": s["value_loss"] / s["minibatches"]} if "value_loss" in s else {}),
+            "objective/loss": s["loss"] / max(1.0, s["steps"]),  # −J, mean over minibatches
             "objective/entropy_mean": s["entropy"] / tokens,  # nats a token
             "objective/probability_mean": s["probability"] / tokens,  # of the sampled tokens, 0 to 1
             "objective/kl_mean": s["kl"] / max(1.0, s["tokens_read"]),  # β·nats a token

@@ -13,13 +13,17 @@ from research.errors import UserError
 from research.evaluation import Evaluation
 from research.objective import Objective
 from research.policy import Policy, PolicySpec, micro_batches
+from research.prompts import PromptStream
 from research.rewards import Rewards
-from research.rollouts import Collected, Collector, Decoding, Sampler
+from research.rollouts import Collected, Collector, Decoding, Demonstrations, Retire, Sampler, Source
 from research.seeding import derive_seed, random_states, set_random_states, torch_seed
 from research.tracking import RunLogger
 from research.training.batch import assemble
-from research.training.legality import fault
+from research.training.critic import Critic, CriticSpec
+from research.training.iterations import IterationSpec, RewardModel
+from research.training.legality import fault, rewards_fault, run_fault
 from research.training.measures import UpdateMeasures, collected_measures, credit_measures
+from research.training.memory import state_bytes
 from research.training.optimization import NonFiniteGuard, Optimization
 from research.training.phases import Phases
 from research.training.updates import Updates
@@ -33,8 +37,12 @@ class Rollouts:
 
     sampler: Sampler
     """The engine."""
+    source: Source
+    """Whose completions train: the policy's, those of the policy it started from, or reference solutions."""
     collect: Collector
     """Which groups train: dynamic sampling."""
+    retire: Retire
+    """Which prompts are not drawn again."""
     completions_per_prompt: int
     """G; at least 1."""
     max_completion_tokens: int
@@ -45,11 +53,18 @@ class Rollouts:
     def __post_init__(self) -> None:
         if self.completions_per_prompt < 1:
             raise ValueError(f"rollouts.completions_per_prompt is at least 1, got {self.completions_per_prompt}")
+        if isinstance(self.source, Demonstrations) and self.completions_per_prompt != 1:
+            raise ValueError("rollouts.completions_per_prompt is 1 for Demonstrations: a prompt has one solution")
         self.decoding()
 
     def decoding(self) -> Decoding:
         """Untruncated sampling, so that the sampler's distribution is the policy's."""
         return Decoding(max_tokens=self.max_completion_tokens, temperature=self.temperature)
+
+
+def as_list(found: Any) -> list[Any]:
+    """What Lightning gives alone when there is one of it, in a list."""
+    return list(found) if isinstance(found, list) else [found]
 
 
 class RLModule(LightningModule):
@@ -63,6 +78,8 @@ class RLModule(LightningModule):
         objective: ratio, surrogate, KL, entropy bonus.
         updates: optimizer steps per update batch.
         optimization: the optimizer.
+        critic: how values are learned, for an advantage that reads them; null for none.
+        iterations: what is renewed every so many steps, reference or reward model; null for nothing.
         evaluation: how held-out prompts are sampled and scored.
         seed: of everything random in the run.
     """
@@ -77,6 +94,8 @@ class RLModule(LightningModule):
         objective: Objective,
         updates: Updates,
         optimization: Optimization,
+        critic: CriticSpec | None,
+        iterations: IterationSpec | None,
         evaluation: Evaluation,
         seed: int = 0,
     ) -> None:
@@ -85,33 +104,44 @@ class RLModule(LightningModule):
         self.strict_loading = policy.lora is None
         self.spec, self.rollouts, self.rewards, self.credit = policy, rollouts, rewards, credit
         self.objective, self.updates, self.optimization, self.evaluation = objective, updates, optimization, evaluation
-        if (reason := fault(credit, objective)) is not None:
+        if (reason := fault(credit, objective) or rewards_fault(rewards, credit, objective)) is not None:
             raise ValueError(reason)
         self.seed = seed
-        self.needs = credit.needs() | objective.needs()
+        self.needs = credit.needs() | objective.needs() | rewards.needs()
+        self.critic_spec, self.iterations = critic, iterations
+        if (reason := run_fault(self)) is not None:
+            raise ValueError(reason)
         self.guard = NonFiniteGuard(optimization.max_nonfinite)
         self.phases = Phases()
         self.surplus: tuple[Group, ...] = ()
         self.totals: dict[str, float] = {}
         self.steps_done = 0
+        self.entropy_coefficient = objective.entropy.start
         self.policy: Policy | None = None
+        self.critic: Critic | None = None
+        self.reward_model: RewardModel | None = None
 
     # --- the algorithm ------------------------------------------------------------------------------------------
 
     def training_step(self, prompts: list[Prompt], _: int) -> None:
         """One step: collect, reward, credit, update."""
+        if self.iterations is not None and self.steps_done % self.iterations.steps == 0:
+            self.begin_iteration(self.iterations)
         collected = self.collect(prompts)
         measures = collected_measures(collected)
+        measures["rollouts/prompts_retired"] = len(self.trainer.datamodule.stream.retired)  # pyright: ignore  # prompts
         if collected.groups:
             batch = self.credit(self.reward(self.assemble(collected.groups)))
             measures |= credit_measures(batch) | self.update(batch)
-        self.lr_schedulers().step()  # pyright: ignore
+        for schedule in as_list(self.lr_schedulers()):
+            schedule.step()
         self.record(collected, measures)
 
     def collect(self, prompts: Sequence[Prompt]) -> Collected:
         """Prompts → verified groups, annotated by the policy that sampled them."""
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         collected = self.rollouts.collect(prompts, draw=data.stream.draw, sample=self.sample, surplus=self.surplus)
+        data.stream.retire(g.prompt.id for g in collected.sampled if self.rollouts.retire(right=g.right))
         groups = self.annotate([*collected.groups, *collected.surplus])
         n = len(collected.groups)
         self.surplus = tuple(groups[n:])
@@ -121,11 +151,16 @@ class RLModule(LightningModule):
         """One sampling round, and the verifiers' outcomes."""
         seed = derive_seed(self.seed, "rollouts", self.steps_done, round_)
         with self.phases("sampling"):
-            groups = self.rollouts.sampler.sample(
+            groups = self.rollouts.source.sample(
                 prompts, n=self.rollouts.completions_per_prompt, decoding=self.rollouts.decoding(), seed=seed
             )
         with self.phases("verifying"):
-            return [replace(self.rewards.verify(group), step=self.steps_done) for group in groups]
+            verified = [self.rewards.verify_steps(self.rewards.verify(group), self.decode) for group in groups]
+            return [replace(group, step=self.steps_done) for group in verified]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of completion tokens, as the sampler gives it."""
+        return str(self.model.tokenizer.decode(ids, skip_special_tokens=True))
 
     def annotate(self, groups: list[Group]) -> list[Group]:
         """Groups with what the policy that sampled them says of their tokens, where some component needs it later."""
@@ -148,13 +183,40 @@ class RLModule(LightningModule):
         return groups
 
     def reward(self, batch: UpdateBatch) -> UpdateBatch:
-        """Outcomes plus shaping, and the reference's log-probabilities where the objective needs them."""
-        shaped = batch.with_quantities(**self.rewards(batch.quantities))
-        if "ref_logprobs" not in self.needs:
-            return shaped
-        with self.phases("reference"):
-            values = self.model.reference(batch, self.updates.micro_batch_tokens)
-        return shaped.with_quantities(ref_logprobs=values.logprobs)
+        """Outcomes plus shaping, with what rewards, credit and objective read beyond the rollouts."""
+        tokens = self.updates.micro_batch_tokens
+        if "uniform" in self.needs:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "uniform", self.steps_done))
+            batch = batch.with_quantities(
+                uniform=torch.rand(batch["mask"].shape, generator=generator).to(batch.input_ids.device)
+            )
+        if "entropy_coefficient" in self.needs:
+            coefficient = torch.tensor(self.entropy_coefficient, device=batch.input_ids.device)
+            batch = batch.with_quantities(entropy_coefficient=coefficient)
+        if "ref_logprobs" in self.needs:
+            with self.phases("reference"):
+                batch = batch.with_quantities(ref_logprobs=self.model.reference(batch, tokens).logprobs)
+        if self.reward_model is not None:
+            with self.phases("reward_model"):
+                batch = self.reward_model.judge(batch, tokens)
+        batch = batch.with_quantities(**self.rewards(batch.quantities))
+        if self.critic is not None:
+            with self.phases("critic"):
+                batch = self.critic.annotate(batch, tokens)
+        return batch
+
+    def begin_iteration(self, spec: IterationSpec) -> None:
+        """The reference becomes the policy; the reward model learns from what the policy now writes."""
+        if spec.resets_reference and self.steps_done > 0:
+            self.model.reset_reference()
+        if self.reward_model is None:
+            return
+        data, number = self.trainer.datamodule, self.steps_done // spec.steps  # pyright: ignore
+        seed = derive_seed(self.seed, "comparisons", number)
+        groups = self.sample(PromptStream(data.train_prompts, seed).draw(self.reward_model.spec.prompts), -1)
+        self.add_cost(groups)
+        with self.phases("reward_model"):
+            self.reward_model.refresh(groups, self.assemble, seed)
 
     def update(self, batch: UpdateBatch) -> dict[str, float]:
         """Epochs × minibatches × micro-batches: backward(−J of the rows), then one optimizer step a minibatch.
@@ -163,14 +225,22 @@ class RLModule(LightningModule):
         not put through the policy.
         """
         measures = UpdateMeasures()
+        learns = self.critic is None or self.steps_done >= self.critic.spec.pretrain_steps
         with self.phases("updating"):
             for minibatch in self.updates.split(batch, derive_seed(self.seed, "updates", self.steps_done)):
                 spans, quiet = minibatch.prompt_lengths + minibatch.lengths, ~minibatch.gains
                 for rows in micro_batches(spans, self.updates.micro_batch_tokens, apart=quiet):
-                    if not (self.objective.gain_only and quiet[rows[0]]):
-                        self.backward_rows(minibatch.rows(rows), measures)
-                measures.add_step(*self.optimizer_step())
-        return measures.summary()
+                    part = minibatch.rows(rows)
+                    if learns and not (self.objective.gain_only and quiet[rows[0]]):
+                        self.backward_rows(part, measures)
+                    if self.critic is not None:
+                        measures.sums["value_loss"] += self.critic.backward_rows(part)
+                measures.add_step(self.optimizer_step(learns))
+        summary = measures.summary()
+        self.entropy_coefficient = self.objective.entropy.adapt(
+            self.entropy_coefficient, summary["objective/entropy_mean"]
+        )
+        return summary
 
     def backward_rows(self, rows: UpdateBatch, measures: UpdateMeasures) -> None:
         """Add the gradient of −J of these rows.
@@ -189,17 +259,27 @@ class RLModule(LightningModule):
             torch.autograd.backward([value for value, _ in used], [g for _, g in used])
         measures.add_rows(rows, terms, leaves)
 
-    def optimizer_step(self) -> tuple[float, bool]:
+    def optimizer_step(self, learns: bool = True) -> tuple[float, bool] | None:
+        """One step of each optimizer; the policy's gradient norm before clipping, and whether its step was taken.
+
+        Args:
+            learns: whether the policy steps too, or only its critic; then there is nothing to return.
+        """
+        optimizers = as_list(self.optimizers())
+        taken = [self.guarded_step(optimizer) for optimizer in (optimizers if learns else optimizers[1:])]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        return taken[0] if learns else None
+
+    def guarded_step(self, optimizer: Any) -> tuple[float, bool]:
         """Clip and step, unless the gradient is not finite; its norm before clipping, and whether it was taken."""
-        optimizer = self.optimizers()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]  # pyright: ignore
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optimization.gradient_clip))
         taken = self.guard.admit(norm)
         if taken:
-            optimizer.step()  # pyright: ignore
-        optimizer.zero_grad()  # pyright: ignore
+            optimizer.step()
         return norm, taken
 
     # --- what Lightning asks for --------------------------------------------------------------------------------
@@ -216,8 +296,10 @@ class RLModule(LightningModule):
 
         Not with one optimizer step on fresh groups: there the old log-probabilities are the new ones, detached.
         """
-        stale = self.rollouts.collect.max_rounds > 1
-        return stale or not self.updates.on_policy or bool(self.credit.needs() & {"old_logprobs", "entropies"})
+        stale = self.rollouts.collect.max_rounds > 1 or not self.updates.on_policy
+        read = (self.credit.needs() | self.rewards.needs()) & {"old_logprobs", "entropies"}
+        of_batch = self.needs & {"covariances", "covariance_rank"}
+        return bool(read or of_batch) or (stale and "old_logprobs" in self.objective.needs())
 
     def setup(self, stage: str) -> None:
         """Load the policy, once, and attach the sampler to it."""
@@ -227,12 +309,21 @@ class RLModule(LightningModule):
                 self.policy = Policy(
                     spec, temperature=self.rollouts.temperature, with_reference="ref_logprobs" in self.needs
                 )
+                if self.critic_spec is not None:
+                    self.critic = Critic(self.critic_spec, self.policy)
+                if self.iterations is not None and self.iterations.reward_model is not None:
+                    self.reward_model = RewardModel(self.iterations.reward_model, self.policy)
             self.rollouts.sampler.attach(self.policy.model, self.policy.tokenizer)
+            self.rollouts.source.attach(self.rollouts.sampler, self.policy.model, self.policy.tokenizer)
+            self.totals["cost/state_bytes"] = state_bytes(self.children())
 
     def configure_optimizers(self) -> Any:
-        """AdamW and its warm-up, advanced by hand once a step."""
-        optimizer, schedule = self.optimization.build(self.model)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        """AdamW and its warm-up, advanced by hand once a step; the critic has its own."""
+        built = [self.optimization.build(self.model)]
+        if self.critic is not None:
+            rate = self.critic.spec.learning_rate
+            built.append(replace(self.optimization, learning_rate=rate).build(self.critic))
+        return [optimizer for optimizer, _ in built], [schedule for _, schedule in built]
 
     def transfer_batch_to_device(self, batch: list[Prompt], device: torch.device, dataloader_idx: int) -> list[Prompt]:
         """Prompts are text: they stay where they are."""
@@ -249,10 +340,9 @@ class RLModule(LightningModule):
 
     def record(self, collected: Collected, measures: dict[str, float]) -> None:
         """Log the step's metrics, cumulative costs included."""
+        self.add_cost(collected.sampled)
         for name, amount in {
-            "cost/tokens_sampled": sum(len(c.token_ids) for group in collected.sampled for c in group.completions),
             "cost/tokens_trained": measures.pop("tokens_trained", 0),
-            "cost/prompts_drawn": len(collected.sampled),
             "cost/groups_dropped": collected.dropped,
             "cost/optimizer_steps": measures.pop("optimizer_steps", 0),
             "cost/nonfinite_updates": measures.pop("nonfinite_updates", 0),
@@ -263,6 +353,12 @@ class RLModule(LightningModule):
         self.steps_done += 1
         if self.logger is not None:
             self.logger.log_metrics({**measures, **self.totals, **times}, step=self.steps_done)
+
+    def add_cost(self, groups: Sequence[Group]) -> None:
+        """Count what sampling these groups took."""
+        tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
+        for name, amount in {"cost/tokens_sampled": tokens, "cost/prompts_drawn": len(groups)}.items():
+            self.totals[name] = self.totals.get(name, 0) + amount
 
     # --- evaluation ---------------------------------------------------------------------------------------------
 
@@ -300,12 +396,18 @@ class RLModule(LightningModule):
         """Add what Lightning does not know: the surplus of dynamic sampling, counters, every random state."""
         if self.spec.lora is not None:
             trained = {f"policy.{name}" for name, p in self.model.named_parameters() if p.requires_grad}
-            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+            own = ("critic.", "reward_model.")
+            checkpoint["state_dict"] = {
+                k: v for k, v in checkpoint["state_dict"].items() if k in trained or k.startswith(own)
+            }
         checkpoint["research"] = {
             "surplus": self.surplus,
             "totals": dict(self.totals),
             "steps_done": self.steps_done,
             "guard": (self.guard.skipped, self.guard.in_a_row),
+            "entropy_coefficient": self.entropy_coefficient,
+            "reference": self.model.reference_state() if self.iterations and self.iterations.resets_reference else None,
+            "history": self.reward_model.history if self.reward_model is not None else (),
             "random": random_states(),
             "seed": self.seed,
         }
@@ -324,4 +426,9 @@ class RLModule(LightningModule):
             )
         self.surplus, self.totals, self.steps_done = state["surplus"], dict(state["totals"]), state["steps_done"]
         self.guard.skipped, self.guard.in_a_row = state["guard"]
+        self.entropy_coefficient = state["entropy_coefficient"]
+        if state["reference"] is not None:
+            self.model.load_reference(state["reference"])
+        if self.reward_model is not None:
+            self.reward_model.history = state["history"]
         set_random_states(state["random"])

@@ -16,6 +16,7 @@ from research.component import require
 from research.errors import UserError
 from research.tracking import RunLogger, Tracker, merged_steps, replace_text
 from research.training.checkpoint import AtomicCheckpointIO
+from research.training.memory import peak_bytes
 
 RESULT, CONFIG, CHECKPOINT = "result.json", "config.yaml", "last.ckpt"
 
@@ -119,6 +120,7 @@ def write_result(folder: Path, data: Any, settings: RunSettings) -> dict[str, An
         "start": {name: value for name, value in steps[0].items() if name.startswith("evaluation/")},
         "last": steps[settings.steps],
         "seconds": _summed_times(steps.values()),
+        "memory": {"memory/peak_bytes": peak_bytes()},
         "evaluated": evaluated,
         "data_hashes": data.hashes(),
     }

@@ -41,7 +41,8 @@ class Updates:
         """The minibatches of every epoch, rows shuffled by the seed, coefficients scaled by M."""
         rows = len(batch.lengths)
         pieces = min(self.minibatches, rows)
-        scaled = batch.with_quantities(coefficients=batch["coefficients"] * pieces)
+        shares = [name for name in ("coefficients", "value_coefficients") if name in batch.quantities]
+        scaled = batch.with_quantities(**{name: batch[name] * pieces for name in shares})
         for epoch in range(self.epochs):
             generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
             order = torch.randperm(rows, generator=generator) if pieces > 1 else torch.arange(rows)

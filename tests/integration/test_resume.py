@@ -96,7 +96,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 
 def result_of(folder: Path) -> dict[str, Any]:
     result = json.loads((folder / RESULT).read_text())
-    del result["seconds"]
+    del result["seconds"], result["memory"]
     return {**result, "last": untimed(result["last"])}
 
 

@@ -85,7 +85,7 @@ class Study:
 
     def numbers(self) -> list[dict[str, str]]:
         """runs.csv without the columns that a clock fills."""
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in self.rows()]
+        return [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in self.rows()]
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         storage = f"sqlite:///{self.home / 'optuna.db'}"

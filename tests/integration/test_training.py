@@ -74,7 +74,7 @@ class TestGradient:
         assert relative(gradients[0], gradients[2]) < 1e-6
         assert relative(gradients[1], gradients[2]) < 1e-6
         for m in measures.values():
-            m.add_step(1.0, True)
+            m.add_step((1.0, True))
         whole = measures[10_000].summary()
         assert whole["objective/ratio_max"] > 1.2
         assert whole["tokens_trained"] == int(batch.lengths.sum())

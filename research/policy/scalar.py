@@ -1,0 +1,90 @@
+"""One number read off a language model's body: the critic's values, the reward model's rewards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from research.policy.logprobs import completion_positions, micro_batches
+from research.policy.policy import Policy, load_pretrained
+from research.types import UpdateBatch
+
+
+class ScalarModel(nn.Module):
+    """A transformer body with a linear head of one output, which begins at 0.
+
+    Args:
+        body: what reads the tokens, without an output layer.
+        precision: what it computes in; the head's output is float32.
+        shared: the body belongs to the policy, which trains and saves it.
+    """
+
+    def __init__(self, body: PreTrainedModel, *, precision: str, shared: bool) -> None:
+        super().__init__()
+        # A plain list hides a shared body from parameters() and state_dict(): the policy has it there already.
+        self._shared = [body] if shared else []
+        if not shared:
+            self.own = body
+        self.precision = precision
+        self.head = nn.Linear(body.config.get_text_config().hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def beside(cls, policy: Policy, *, shared: bool) -> "ScalarModel":
+        """With the policy's own body, or with one of the weights that the policy started from."""
+        spec = policy.spec
+        model = policy.causal_lm if shared else load_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)[0]
+        return cls(model.get_decoder(), precision=spec.precision, shared=shared)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def body(self) -> PreTrainedModel:
+        """What reads the tokens."""
+        return self._shared[0] if self._shared else self.own
+
+    def before_tokens(self, batch: UpdateBatch) -> Float[Tensor, "B T"]:
+        """For each completion token, the number at the position that predicts it: before it is chosen; 0 on padding."""
+        rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
+        values = self._head(self._hidden(batch.input_ids[:, :-1])[rows, positions])
+        return torch.zeros(batch["mask"].shape, device=values.device).index_put((rows, t), values)
+
+    def after_completion(self, batch: UpdateBatch) -> Float[Tensor, " B"]:
+        """The number at each completion's last token: when all of it has been read."""
+        rows = torch.arange(len(batch.lengths), device=batch.input_ids.device)
+        return self._head(self._hidden(batch.input_ids)[rows, batch.prompt_lengths + batch.lengths - 1])
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.body(input_ids=ids, use_cache=False).last_hidden_state
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        return self.head(hidden.float()).squeeze(-1)
+
+    @torch.no_grad()
+    def values(self, batch: UpdateBatch, tokens: int) -> Float[Tensor, "B T"]:
+        """`before_tokens` without gradient, in micro-batches of at most `tokens` padded tokens."""
+        values = torch.zeros(batch["mask"].shape, device=batch.input_ids.device)
+        with self._reading():
+            for rows in micro_batches(batch.prompt_lengths + batch.lengths, tokens):
+                part = batch.rows(rows)
+                values[rows, : part["mask"].shape[1]] = self.before_tokens(part)
+        return values
+
+    @torch.no_grad()
+    def rewards(self, batch: UpdateBatch, tokens: int) -> Float[Tensor, " B"]:
+        """`after_completion` without gradient, in micro-batches of at most `tokens` padded tokens."""
+        rewards = torch.zeros(len(batch.lengths), device=batch.input_ids.device)
+        with self._reading():
+            for rows in micro_batches(batch.prompt_lengths + batch.lengths, tokens):
+                rewards[rows] = self.after_completion(batch.rows(rows))
+        return rewards
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        was = self.training
+        self.eval()
+        yield
+        self.train(was)

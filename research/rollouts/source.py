@@ -1,0 +1,93 @@
+"""The source slot: whose completions train."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import copy, deepcopy
+from typing import Any, ClassVar
+
+from research.errors import UserError
+from research.rollouts.sampler import Decoding, Sampler
+from research.types import Completion, Group, Prompt
+
+
+class Source(ABC):
+    """Where the completions that train come from. Evaluation always asks the policy."""
+
+    of_policy: ClassVar[bool] = False
+    """Whether the policy that is being trained wrote them, so that a ratio to it means something."""
+
+    @abstractmethod
+    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+        """Learn, before training begins, which sampler, policy and tokenizer there are."""
+
+    @abstractmethod
+    def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
+        """n completions of each prompt, in the prompts' order; the same call gives the same groups."""
+
+
+class CurrentPolicy(Source):
+    """The policy as it is: o ~ π_θ. What reinforcement learning and online rejection-sampling fine-tuning train on.
+
+    Source: Shao et al. 2024, DeepSeekMath, table 10 (arXiv:2402.03300).
+    """
+
+    of_policy = True
+
+    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+        self.sampler = sampler
+
+    def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
+        return self.sampler.sample(prompts, n=n, decoding=decoding, seed=seed)
+
+
+class StartPolicy(Source):
+    """The policy that training started from: o ~ π_sft. What rejection-sampling fine-tuning trains on.
+
+    A frozen copy of the start is kept beside the policy and sampled afresh for every prompt; the paper samples once and
+    goes through the same completions again.
+
+    Source: Shao et al. 2024, DeepSeekMath, eq. 8 (arXiv:2402.03300).
+    """
+
+    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+        self.sampler = copy(sampler)
+        self.sampler.attach(deepcopy(model).requires_grad_(False).eval(), tokenizer)
+
+    def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
+        return self.sampler.sample(prompts, n=n, decoding=decoding, seed=seed)
+
+
+class Demonstrations(Source):
+    """The prompts' own reference solutions: o ~ P_sft. What supervised fine-tuning trains on.
+
+    Each prompt carries its solution in `meta["solution"]`. One that is longer than the limit is cut there.
+
+    Source: Shao et al. 2024, DeepSeekMath, eq. 6 (arXiv:2402.03300).
+    """
+
+    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
+        """n copies of each prompt's solution.
+
+        Raises: UserError if a prompt has none.
+        """
+        return [self._group(prompt, n, decoding.max_tokens) for prompt in prompts]
+
+    def _group(self, prompt: Prompt, n: int, limit: int) -> Group:
+        solution = prompt.meta.get("solution")
+        if solution is None:
+            raise UserError(
+                f"prompt {prompt.id} has no reference solution to imitate: name the field that holds it in the data's "
+                "field map, or take another rollouts.source"
+            )
+        ids = [*self.tokenizer(solution, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        completion = Completion(
+            token_ids=tuple(ids[:limit]),
+            rollout_logprobs=(0.0,) * min(len(ids), limit),
+            text=solution if len(ids) <= limit else self.tokenizer.decode(ids[:limit]),
+            finish_reason="stop" if len(ids) <= limit else "length",
+        )
+        prompt_ids = tuple(self.tokenizer(prompt.text)["input_ids"])
+        return Group(prompt=prompt, prompt_ids=prompt_ids, completions=(completion,) * n)

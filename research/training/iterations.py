@@ -1,0 +1,104 @@
+"""The iterative form of GRPO: every so many steps the reference is reset and the reward model refreshed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from research.component import require
+from research.policy import Policy, ScalarModel
+from research.types import Group, UpdateBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelSpec:
+    """A reward model that is learned from the task's own comparisons, right completions against wrong ones."""
+
+    learning_rate: float
+    """AdamW's; above 0. DeepSeekMath: 2e-5."""
+    prompts: int
+    """Prompts sampled for comparisons at the start of each iteration; at least 1."""
+    epochs: int
+    """Passes over the comparisons in each iteration; at least 1."""
+    groups_per_update: int
+    """Groups of completions in an optimizer step; at least 1."""
+    replay: float = 0.1
+    """Share of the groups that come from earlier iterations; in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, f"RewardModel: learning_rate is above 0, got {self.learning_rate}")
+        for name in ("prompts", "epochs", "groups_per_update"):
+            require(getattr(self, name) >= 1, f"RewardModel: {name} is at least 1, got {getattr(self, name)}")
+        require(0 <= self.replay < 1, f"RewardModel: replay is in [0, 1), got {self.replay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationSpec:
+    """What is renewed, and how often."""
+
+    steps: int
+    """Steps in an iteration; at least 1."""
+    resets_reference: bool
+    """Whether each iteration's reference is the policy that it starts from."""
+    reward_model: RewardModelSpec | None
+    """Take the completions' outcomes from a learned model, refreshed at each iteration; null keeps the verifiers'."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"Iterations: steps is at least 1, got {self.steps}")
+        require(
+            self.resets_reference or self.reward_model is not None,
+            "Iterations: nothing is renewed: reset the reference, learn a reward model, or set iterations to null",
+        )
+
+
+def comparison_loss(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -> Float[Tensor, ""]:
+    """Bradley and Terry's: mean over groups of the mean over pairs (i right, j wrong) of −log σ(r_i − r_j).
+
+    Source: Ouyang et al. 2022, eq. 1 (arXiv:2203.02155), with verified answers in the place of preferences.
+    """
+    pairs = right[:, :, None] & ~right[:, None, :]
+    losses = nn.functional.softplus(rewards[:, None, :] - rewards[:, :, None]) * pairs
+    return (losses.sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)).mean()
+
+
+class RewardModel(nn.Module):
+    """The reward model, and the groups of earlier iterations that it is reminded of."""
+
+    def __init__(self, spec: RewardModelSpec, policy: Policy) -> None:
+        super().__init__()
+        self.spec = spec
+        self.model = ScalarModel.beside(policy, shared=False)
+        self.history: tuple[Group, ...] = ()
+
+    def judge(self, batch: UpdateBatch, tokens: int) -> UpdateBatch:
+        """The batch with the model's rewards as its outcomes, in micro-batches of at most `tokens` padded tokens."""
+        outcomes = self.model.rewards(batch, tokens).reshape(batch["outcomes"].shape)
+        return batch.with_quantities(outcomes=outcomes, columns=outcomes[None])
+
+    def refresh(self, groups: Sequence[Group], assemble: Callable[[Sequence[Group]], UpdateBatch], seed: int) -> None:
+        """Continue training on the mixed groups among these and on a share of earlier ones.
+
+        Args:
+            groups: freshly sampled and verified.
+            assemble: groups → update batch.
+            seed: of the order and of the choice among the earlier groups.
+        """
+        random = Random(seed)
+        fresh = [group for group in groups if any(group.right) and not all(group.right)]
+        wanted = round(self.spec.replay / (1 - self.spec.replay) * len(fresh))
+        pool = [*fresh, *random.sample(self.history, min(wanted, len(self.history)))]
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.spec.learning_rate, weight_decay=0.0, fused=True)
+        self.train()
+        for _ in range(self.spec.epochs):
+            order = random.sample(pool, len(pool))
+            for start in range(0, len(order), self.spec.groups_per_update):
+                batch = assemble(order[start : start + self.spec.groups_per_update])
+                rewards = self.model.after_completion(batch).reshape(batch["right"].shape)
+                comparison_loss(rewards, batch["right"]).backward()
+                torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        self.history += tuple(fresh)
