@@ -5,20 +5,37 @@ no gradient, computed over the whole update batch, so no batch statistic can dep
 """
 
 from research.credit.advantage import Advantage, GroupMean, GroupZScore, LeaveOneOut
-from research.credit.aggregate import Aggregate, ConstantLength, SequenceMean, TokenMean
+from research.credit.aggregate import Aggregate, ConstantLength, PromptMean, SequenceMean, TokenMean
+from research.credit.batch import BatchScaled, BatchWhitened, EachZScore, WhitenedReturns
 from research.credit.credit import Credit
+from research.credit.entropy_shaped import EntropyShapedSequences, EntropyShapedTokens
+from research.credit.gae import GAE, generalized_advantage
+from research.credit.imitation import CorrectOnly, Imitate
+from research.credit.process import ProcessZScore
 from research.credit.weights import SkipTruncated, TokenWeight
 
 __all__ = [
+    "GAE",
     "Advantage",
     "Aggregate",
+    "BatchScaled",
+    "BatchWhitened",
     "ConstantLength",
+    "CorrectOnly",
     "Credit",
+    "EachZScore",
+    "EntropyShapedSequences",
+    "EntropyShapedTokens",
     "GroupMean",
     "GroupZScore",
+    "Imitate",
     "LeaveOneOut",
+    "ProcessZScore",
+    "PromptMean",
     "SequenceMean",
     "SkipTruncated",
     "TokenMean",
     "TokenWeight",
+    "WhitenedReturns",
+    "generalized_advantage",
 ]

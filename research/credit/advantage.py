@@ -22,7 +22,7 @@ class Advantage(Component):
         return True
 
 
-def _centred(rewards: Float[Tensor, "N G"]) -> Float[Tensor, "N G"]:
+def centred_in_group(rewards: Float[Tensor, "N G"]) -> Float[Tensor, "N G"]:
     """r − mean(r) over the group, exactly 0 where all rewards of the group are equal (float rounding included)."""
     dead = rewards.amax(-1, keepdim=True) == rewards.amin(-1, keepdim=True)
     return (rewards - rewards.mean(-1, keepdim=True)).masked_fill(dead, 0.0)
@@ -52,7 +52,7 @@ class GroupMean(Advantage):
     """
 
     def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        return over_tokens(_centred(rewards), mask)
+        return over_tokens(centred_in_group(rewards), mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class GroupZScore(Advantage):
             rewards.shape[-1] > self.ddof,
             f"GroupZScore: ddof={self.ddof} needs groups of at least {self.ddof + 1} completions",
         )
-        centred = _centred(rewards)
+        centred = centred_in_group(rewards)
         std = rewards.std(-1, keepdim=True, correction=self.ddof) + self.eps
         return over_tokens(centred / std.masked_fill(std == 0, 1.0), mask)
 
@@ -126,4 +126,4 @@ class LeaveOneOut(Advantage):
     def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         G = rewards.shape[-1]
         require(G >= 2, f"LeaveOneOut: a baseline of the others needs groups of at least 2 completions, got {G}")
-        return over_tokens(_centred(rewards) * (G / (G - 1)), mask)
+        return over_tokens(centred_in_group(rewards) * (G / (G - 1)), mask)

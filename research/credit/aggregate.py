@@ -8,7 +8,7 @@ plain sum: minibatching, micro-batching and packing cannot change the gradient.
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from research.component import Component, require
@@ -65,6 +65,34 @@ class SequenceMean(Aggregate):
     def __call__(self, *, mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         completions = mask.any(-1).sum().clamp(min=1)
         return mask.float() / mask.sum(-1, keepdim=True).clamp(min=1) / completions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptMean(Aggregate):
+    """Every prompt counts the same, and every token of its completions.
+
+        c_{i,t} = 1 / (P · Σ_{k of the same prompt} |o_k|),  P = the number of prompts with a token that counts
+
+    Args:
+        mask: True where a token counts [B T].
+        lengths: tokens of each completion [N G]; says which rows are of one prompt, and nothing is counted by it.
+
+    Returns: coefficients [B T]; they sum to 1 (to 0 if nothing counts).
+
+    Source: Khatri et al. 2025, ScaleRL, the prompt average (arXiv:2510.13786).
+
+    Example:
+        >>> from torch import tensor
+        >>> PromptMean()(mask=tensor([[True, False], [True, True]]), lengths=tensor([[1], [2]]))
+        tensor([[0.5000, 0.0000],
+                [0.2500, 0.2500]])
+    """
+
+    def __call__(self, *, mask: Bool[Tensor, "B T"], lengths: Int[Tensor, "N G"]) -> Float[Tensor, "B T"]:
+        by_prompt = mask.reshape(len(lengths), -1)
+        tokens = by_prompt.sum(-1, keepdim=True)
+        shares = by_prompt.float() / tokens.clamp(min=1) / (tokens > 0).sum().clamp(min=1)
+        return shares.reshape(mask.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,15 +41,30 @@ def test_advantages_of_eight_completions(advantage, k: int, expected: tuple[floa
 
 
 @pytest.mark.parametrize("reward", [0.7, 0.1, -1.0, 1.0, 0.0, 1e8])
-@pytest.mark.parametrize("entry", [e for e in discover() if e.slot == "credit.Advantage"], ids=lambda e: e.name)
-def test_dead_group_is_exactly_zero(entry, reward: float):
-    """Equal float32 rewards such as 0.7 leave a residue r − mean(r) that 1/ε would blow up to |A| ≈ 0.1."""
+@pytest.mark.parametrize(
+    "advantage",
+    [made for e in discover() if e.slot == "credit.Advantage" and (made := e.example()).centred],
+    ids=lambda advantage: type(advantage).__name__,
+)
+def test_dead_group_is_exactly_zero(advantage, reward: float):
+    """Of every advantage that says it is centred.
+
+    Equal float32 rewards such as 0.7 leave a residue r − mean(r) that 1/ε would blow up to |A| ≈ 0.1.
+    """
     G = 7
     rewards = torch.full((3, G), reward)
     rewards[1, 0] += 1.0 + abs(reward)
     lengths = torch.arange(1, 3 * G + 1)
-    quantities = {"rewards": rewards, "outcomes": rewards, "mask": length_mask(lengths), "lengths": lengths}
-    advantages = apply(entry.example(), quantities).unflatten(0, (3, G))
+    mask = length_mask(lengths)
+    quantities = {
+        "rewards": rewards,
+        "outcomes": rewards,
+        "right": rewards > reward,
+        "mask": mask,
+        "lengths": lengths.reshape(3, G),
+        "entropies": torch.linspace(0.1, 2.0, mask.numel()).reshape(mask.shape),
+    }
+    advantages = apply(advantage, quantities).unflatten(0, (3, G))
     assert torch.count_nonzero(advantages[[0, 2]]) == 0
     assert torch.count_nonzero(advantages[1]) > 0
 

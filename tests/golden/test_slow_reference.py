@@ -50,9 +50,9 @@ def ragged_batch(seed: int, N: int = 3, G: int = 4, longest: int = 9) -> dict:
     rewards[0] = [0.7] * G
     return {
         "mask": [[t < length for t in range(T)] for length in lengths],
-        "lengths": lengths,
+        "lengths": [lengths[n * G : n * G + G] for n in range(N)],
         "truncated": [draw.random() < 0.3 for _ in lengths],
-        "outcomes": rewards,
+        "outcomes": [[1.0 if reward > 0 else -1.0 for reward in group] for group in rewards],
         "rewards": rewards,
         "advantages": table(-2.5, 2.5),
         "old_logprobs": old_logprobs,
@@ -92,11 +92,11 @@ def tensors(batch: dict) -> dict[str, torch.Tensor]:
 
 def update_batch(batch: dict) -> UpdateBatch:
     """The rows behind one prompt token each."""
-    B, T = len(batch["lengths"]), max(batch["lengths"])
+    B, T = len(batch["mask"]), len(batch["mask"][0])
     return UpdateBatch(
         input_ids=torch.zeros(B, 1 + T, dtype=torch.long),
         prompt_lengths=torch.ones(B, dtype=torch.long),
-        lengths=torch.tensor(batch["lengths"]),
+        lengths=torch.tensor(batch["lengths"]).flatten(),
         quantities=tensors(batch),
     )
 
