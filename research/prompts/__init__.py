@@ -5,7 +5,7 @@ one for training, in a seeded order with a position that a checkpoint keeps, and
 says whether the prompts ask for a length.
 """
 
-from research.prompts.arithmetic import Arithmetic, Difficulty, right_steps, worked_solution
+from research.prompts.arithmetic import Arithmetic, Difficulty, accepted_steps, right_steps, worked_solution
 from research.prompts.datamodule import PromptData
 from research.prompts.gym import ReasoningGym
 from research.prompts.hub import HubDataset
@@ -26,6 +26,7 @@ __all__ = [
     "PromptStream",
     "ReasoningGym",
     "Targets",
+    "accepted_steps",
     "right_steps",
     "worked_solution",
 ]

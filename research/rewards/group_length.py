@@ -70,7 +70,7 @@ class GroupRelativeOverlong(Shaping):
         right: whether the completion is right [N G].
         lengths: |y|, completion tokens, the end token included [N G].
 
-    Returns: penalties [N G] ≤ 0, reward units; at least −½ without the soft overlong punishment.
+    Returns: penalties [N G] ≤ 0, reward units; above −½ without the soft overlong punishment, since 2L ≥ min + max.
 
     Raises: ValueError unless 0.5 < gamma1 < 1, where no group is easy and hard at once.
 
