@@ -11,7 +11,10 @@ from research.credit.credit import Credit
 from research.credit.entropy_shaped import EntropyShapedSequences, EntropyShapedTokens
 from research.credit.gae import GAE, generalized_advantage
 from research.credit.imitation import CorrectOnly, Imitate
+from research.credit.importance import MaskedImportance, TruncatedImportance
 from research.credit.process import ProcessZScore
+from research.credit.token_choice import CovarianceBand, TopEntropy
+from research.credit.trajectories import SkipConflicts, SkipHighEntropy
 from research.credit.weights import SkipTruncated, TokenWeight
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "BatchWhitened",
     "ConstantLength",
     "CorrectOnly",
+    "CovarianceBand",
     "Credit",
     "EachZScore",
     "EntropyShapedSequences",
@@ -30,12 +34,17 @@ __all__ = [
     "GroupZScore",
     "Imitate",
     "LeaveOneOut",
+    "MaskedImportance",
     "ProcessZScore",
     "PromptMean",
     "SequenceMean",
+    "SkipConflicts",
+    "SkipHighEntropy",
     "SkipTruncated",
     "TokenMean",
     "TokenWeight",
+    "TopEntropy",
+    "TruncatedImportance",
     "WhitenedReturns",
     "generalized_advantage",
 ]

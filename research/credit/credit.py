@@ -35,8 +35,10 @@ class Credit:
         )
 
     def needs(self) -> frozenset[str]:
-        """The quantities that the three slots name, but for those that are computed here."""
-        return needs_of([self.advantage, *self.weights, self.aggregate]) - {"advantages"}
+        """The quantities that the three slots name, or for those that are computed here, what they come from."""
+        named = needs_of([self.advantage, *self.weights, self.aggregate])
+        computed = {"advantages", "covariances", "covariance_rank"}
+        return (named - computed) | ({"old_logprobs"} if named & computed - {"advantages"} else set())
 
     @torch.no_grad()
     def __call__(self, batch: UpdateBatch) -> UpdateBatch:

@@ -20,7 +20,7 @@ import research
 from research.component import QUANTITIES, Component, apply
 from research.components import ComponentEntry, component_table, discover, index_rows, slots
 from research.credit import Credit
-from research.objective import Clip
+from research.objective import Clip, Gate
 from research.types import UpdateBatch, length_mask
 
 ENTRIES = discover()
@@ -66,6 +66,8 @@ def quantities(entry: ComponentEntry) -> dict[str, Tensor]:
     return {name: quantity(name, annotation) for name, annotation in parameters(entry).items()}
 
 
+OF_TEXT = ("rewards.Verifier", "rewards.StepVerifier")
+"""The slots whose equations read a prompt and a completion."""
 ON_TENSORS = [entry for entry in ENTRIES if all(is_tensor(a) for a in parameters(entry).values())]
 CREDIT = [entry for entry in ENTRIES if entry.stage == "credit"]
 OBJECTIVE = [entry for entry in ENTRIES if entry.stage == "objective"]
@@ -115,7 +117,7 @@ def test_equation_takes_keywords_that_are_quantities(entry: ComponentEntry):
     kinds = {p.kind for p in list(inspect.signature(entry.cls.__call__).parameters.values())[1:]}
     assert kinds <= {inspect.Parameter.KEYWORD_ONLY}
     assert entry.cls.needs() == set(parameters(entry))
-    assert entry.cls.needs() <= {*QUANTITIES, *(("prompt", "completion") if entry.slot == "rewards.Verifier" else ())}
+    assert entry.cls.needs() <= {*QUANTITIES, *(("prompt", "completion") if entry.slot in OF_TEXT else ())}
 
 
 @every
@@ -237,8 +239,9 @@ def test_gradient_reaches_its_own_row_only(entry: ComponentEntry):
     leaves = {name: inputs[name].requires_grad_() for name in sorted(GRADED & set(inputs))}
     value = apply(entry.example(), inputs)
     if not value.requires_grad:
-        assert torch.count_nonzero(value) == 0  # a null component
+        assert entry.slot_cls is Gate or len(value.unique()) == 1  # constant in θ, or a null component
         return
+    assert entry.slot_cls is not Gate
     assert leaves
     for row in range(len(value)):
         gradients = torch.autograd.grad(value[row].sum(), list(leaves.values()), retain_graph=True, allow_unused=True)
@@ -250,13 +253,15 @@ def test_gradient_reaches_its_own_row_only(entry: ComponentEntry):
 
 
 def credits() -> list[Credit]:
-    """Every advantage with every aggregation, all weights at once."""
+    """Every advantage with every aggregation, all weights at once, but for a second that reads the importance."""
     by_slot: Mapping[str, list[Component]] = {
         slot: [entry.example() for entry in CREDIT if entry.slot == f"credit.{slot}"]
         for slot in ("Advantage", "TokenWeight", "Aggregate")
     }
+    importance = [weight for weight in by_slot["TokenWeight"] if "rollout_logprobs" in weight.needs()]
+    weights = [weight for weight in by_slot["TokenWeight"] if weight not in importance[1:]]
     return [
-        Credit(advantage=advantage, weights=by_slot["TokenWeight"], aggregate=aggregate, denominator="all")  # pyright: ignore[reportArgumentType]
+        Credit(advantage=advantage, weights=weights, aggregate=aggregate, denominator="all")  # pyright: ignore[reportArgumentType]
         for advantage, aggregate in product(by_slot["Advantage"], by_slot["Aggregate"])
     ]
 
@@ -323,7 +328,7 @@ def test_declaration_is_read_as_written():
 
 
 def test_table_prints_every_component_as_it_is_written():
-    console = Console(width=400, record=True, file=StringIO())
+    console = Console(width=1000, record=True, file=StringIO())
     console.print(component_table())
     printed = console.export_text()
     for entry in ENTRIES:

@@ -7,6 +7,7 @@ import pytest
 import reference
 import reference_credit
 import reference_objective
+import reference_weights
 import torch
 
 from research.component import apply
@@ -17,14 +18,15 @@ from research.types import UpdateBatch
 
 ENTRIES = {entry.name: entry for entry in discover() if entry.stage in ("credit", "objective")}
 
-SLOW = reference.SLOW | reference_credit.SLOW | reference_objective.SLOW
+SLOW = reference.SLOW | reference_credit.SLOW | reference_weights.SLOW | reference_objective.SLOW
 SETTINGS = {
     "GroupZScore": [{"ddof": 1, "eps": 1e-6}, {"ddof": 0, "eps": 1e-4}, {"ddof": 1, "eps": 0.0}],
     "ConstantLength": [{"length": 7}, {"length": 3000}],
     "Clip": [{"eps_low": 0.2, "eps_high": 0.2}, {"eps_low": 0.2, "eps_high": 0.28}, {"eps_low": 0.0, "eps_high": 3.0}],
-    "K3": [{"beta": 0.04}, {"beta": 1.0}],
+    "K3": [{"beta": 0.04, "gradient": "value"}, {"beta": 1.0, "gradient": "kl"}],
     "EntropyBonus": [{"alpha": 0.01}],
     **reference_credit.SETTINGS,
+    **reference_weights.SETTINGS,
     **reference_objective.SETTINGS,
 }
 """The settings to compare at, where a component has any."""
@@ -132,7 +134,7 @@ WHOLES = {
         ("GroupZScore", {"ddof": 1, "eps": 1e-6}),
         ("SequenceMean", {}),
         ("Clip", {"eps_low": 0.2, "eps_high": 0.2}),
-        ("K3", {"beta": 0.04}),
+        ("K3", {"beta": 0.04, "gradient": "value"}),
     ),
     "DAPO": (
         ("GroupZScore", {"ddof": 1, "eps": 1e-6}),

@@ -238,7 +238,7 @@ def ragged(seed: int = 0, N: int = 3, G: int = 4, longest: int = 6, apart: float
         logprobs=old + uniform(-apart, apart),
         rollout_logprobs=old + uniform(-0.1, 0.1),
         ref_logprobs=old + uniform(-apart, apart),
-        entropies=uniform(0, 2),
+        entropies=uniform(0, 1.3),
     )
 
 
@@ -406,7 +406,7 @@ def test_on_policy_it_is_the_policy_gradient(combination: Combination):
     Where a ratio or a surrogate is one of the whole completion, that gradient is shared out evenly: the completion's
     mean of c·w·Â on each of its tokens.
     """
-    credited, gradient = gain_gradient(combination, ragged(seed=5, apart=0.0))
+    credited, gradient = gain_gradient(combination, ragged(seed=5, N=8, G=6, apart=0.0))
     expected = credited["coefficients"] * credited["weights"] * credited["advantages"]
     assert torch.count_nonzero(expected) > 0
     if combination.objective.ratio.per_completion or combination.objective.surrogate.per_completion:
