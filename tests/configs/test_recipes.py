@@ -239,7 +239,12 @@ class TestDigest:
             {"run.checkpoint_every": 3},
             {"trainer.devices": 2},
             {"trainer.accelerator": "gpu"},
-            {"model.objective.kl": {"class_path": "research.objective.K3", "init_args": {"beta": 0.04}}},
+            {
+                "model.objective.kl": {
+                    "class_path": "research.objective.K3",
+                    "init_args": {"beta": 0.04, "gradient": "value"},
+                }
+            },
         ],
         ids=lambda change: next(iter(change)),
     )

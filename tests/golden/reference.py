@@ -156,8 +156,8 @@ def clip(*, ratio: Table, advantages: Table, eps_low: float, eps_high: float) ->
     return each(gain, ratio, advantages)
 
 
-def k3(*, logprobs: Table, ref_logprobs: Table, beta: float) -> Table:
-    """arXiv:2402.03300 eq. 4: β (π_ref/π_θ − log π_ref/π_θ − 1)."""
+def k3(*, logprobs: Table, ref_logprobs: Table, beta: float, gradient: str) -> Table:
+    """arXiv:2402.03300 eq. 4: β (π_ref/π_θ − log π_ref/π_θ − 1), whichever gradient it is given."""
 
     def penalty(now: float, reference: float) -> float:
         quotient = exp(reference) / exp(now)

@@ -92,7 +92,9 @@ def test_gradient_of_on_policy_grpo_is_its_gradient_coefficient():
         },
     )
     credit = Credit(advantage=GroupZScore(eps=eps), weights=[], aggregate=SequenceMean(), denominator="all")
-    objective = Objective(ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=K3(beta=beta), entropy=NoBonus())
+    objective = Objective(
+        ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=K3(beta=beta, gradient="value"), entropy=NoBonus()
+    )
     objective(credit(batch).quantities).loss.backward()
     expected = reference.grpo_gradient(
         rewards=rewards,

@@ -59,15 +59,17 @@ def test_clip_higher_moves_the_upper_bound_only():
 )
 def test_k3_of_d_equal_to_log_ref_minus_log_policy(d: float, expected: float):
     """arXiv:2402.03300 eq. 4: e^d − d − 1."""
-    penalty = K3(beta=1.0)(logprobs=tensor([[-2.0]]), ref_logprobs=tensor([[-2.0 + d]]))
+    now, ref = tensor([[-2.0]]), tensor([[-2.0 + d]])
+    penalty = K3(beta=1.0, gradient="value")(logprobs=now, old_logprobs=now, ref_logprobs=ref)
     assert penalty.item() == pytest.approx(expected, abs=6e-7)  # six decimals, and float32's rounding of −2 + d
-    assert K3(beta=0.5)(logprobs=tensor([[-2.0]]), ref_logprobs=tensor([[-2.0 + d]])) == penalty / 2
+    assert K3(beta=0.5, gradient="value")(logprobs=now, old_logprobs=now, ref_logprobs=ref) == penalty / 2
 
 
 @pytest.mark.parametrize(("d", "slope"), [(-1.0, 0.632121), (0.0, 0.0), (1.0, -1.718282), (30.0, 0.0), (-30.0, 0.0)])
 def test_slope_of_k3_is_one_minus_the_quotient_and_zero_beyond_the_clamp(d: float, slope: float):
     logprobs = tensor([[-2.0]], requires_grad=True)
-    K3(beta=1.0)(logprobs=logprobs, ref_logprobs=tensor([[-2.0 + d]])).backward()
+    penalty = K3(beta=1.0, gradient="value")
+    penalty(logprobs=logprobs, old_logprobs=logprobs.detach(), ref_logprobs=tensor([[-2.0 + d]])).backward()
     assert logprobs.grad.item() == pytest.approx(slope, abs=2e-6)  # six decimals, in float32
 
 
@@ -85,7 +87,11 @@ def test_entropy_bonus_is_alpha_times_entropy():
 def test_loss_is_minus_the_weighted_sum():
     """c [ w·gain − kl + bonus ]: 0.5·[2·1 − 0.7182818 + 0.5] + 0.25·[0·(−1) − 0 + 1] = 1.1408591."""
     objective = Objective(
-        ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=K3(beta=1.0), entropy=EntropyBonus(alpha=0.5)
+        ratio=TokenRatio(),
+        surrogate=Clip(),
+        gates=[],
+        kl=K3(beta=1.0, gradient="value"),
+        entropy=EntropyBonus(alpha=0.5),
     )
     terms = objective(
         {
@@ -107,7 +113,13 @@ def test_loss_is_minus_the_weighted_sum():
 def test_objective_asks_for_what_its_parts_name_but_computes_the_ratio_itself():
     plain = Objective(ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=NoKL(), entropy=NoBonus())
     assert plain.needs() == {"logprobs", "old_logprobs", "advantages"}
-    whole = Objective(ratio=TokenRatio(), surrogate=Clip(), gates=[], kl=K3(beta=1.0), entropy=EntropyBonus(alpha=1.0))
+    whole = Objective(
+        ratio=TokenRatio(),
+        surrogate=Clip(),
+        gates=[],
+        kl=K3(beta=1.0, gradient="value"),
+        entropy=EntropyBonus(alpha=1.0),
+    )
     assert whole.needs() == plain.needs() | {"ref_logprobs", "entropies"}
 
 
@@ -117,7 +129,9 @@ def test_objective_asks_for_what_its_parts_name_but_computes_the_ratio_itself():
         pytest.param(lambda: Clip(eps_low=-0.1), "Clip: eps_low is in [0, 1), got -0.1", id="eps_low below 0"),
         pytest.param(lambda: Clip(eps_low=1.0), "Clip: eps_low is in [0, 1), got 1.0", id="eps_low at 1"),
         pytest.param(lambda: Clip(eps_high=-0.1), "Clip: eps_high is at least 0, got -0.1", id="eps_high below 0"),
-        pytest.param(lambda: K3(beta=0.0), "K3: beta is above 0, got 0.0; for no penalty use NoKL", id="beta 0"),
+        pytest.param(
+            lambda: K3(beta=0.0, gradient="value"), "K3: beta is above 0, got 0.0; for no penalty use NoKL", id="beta 0"
+        ),
         pytest.param(
             lambda: EntropyBonus(alpha=-1.0),
             "EntropyBonus: alpha is above 0, got -1.0; for none use NoBonus",
