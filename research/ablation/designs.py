@@ -38,8 +38,9 @@ def design_cells(
 
     Args:
         design: `ladder` (factors changed one after the other and kept), `add_one_in` (one changed at a time),
-            `leave_one_out` (all changed but one) or `factorial` (every combination).
-        factors: factor → levels, the first of which is the baseline; in all designs but the factorial, two each.
+            `leave_one_out` (all changed but one), `factorial` (every combination) or `methods` (the levels of the one
+            factor, which are whole recipes, against the first).
+        factors: factor → levels, the first of which is the baseline; two each, but for a factorial and methods.
         baseline: label of the cell with every factor at its baseline.
         labels: factor → what its change is called; its name, where there is none.
 
@@ -47,7 +48,7 @@ def design_cells(
     """
     if design not in DESIGNS:
         raise UserError(f"no design is called {design!r}; there are {', '.join(DESIGNS)}")
-    if design != "factorial":
+    if design not in ("factorial", "methods"):
         for factor, levels in factors.items():
             if len(levels) != 2:
                 raise UserError(
@@ -105,10 +106,17 @@ def _factorial(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell
     return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
 
 
+def _methods(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
+    ((factor, levels),) = factors.items()
+    cells = [_cell(index, level, {factor: level}) for index, level in enumerate(levels)]
+    return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
+
+
 DESIGNS: Mapping[str, Callable[[Factors, str, Words], tuple[list[Cell], list[Comparison]]]] = {
     "ladder": _ladder,
     "add_one_in": _add_one_in,
     "leave_one_out": _leave_one_out,
     "factorial": _factorial,
+    "methods": _methods,
 }
 """Design's name → cells and comparisons."""

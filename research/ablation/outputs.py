@@ -60,7 +60,8 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
             **{package: version(package) for package in PACKAGES},
         },
         "factors": {
-            factor: {level: dict(nodes) for level, nodes in levels.items()} for factor, levels in spec.factors.items()
+            factor: {level: nodes if isinstance(nodes, str) else dict(nodes) for level, nodes in levels.items()}
+            for factor, levels in spec.factors.items()
         },
         "cells": [{"id": cell.id, "label": cell.label, "levels": dict(cell.levels)} for cell in plan.cells],
         "comparisons": [{"cell": c.cell, "reference": c.reference} for c in plan.comparisons],

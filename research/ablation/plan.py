@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.ablation.designs import Cell, Comparison, design_cells
-from research.ablation.spec import StudySpec
+from research.ablation.spec import METHODS, StudySpec
 from research.config import Recipe, parse
 from research.errors import UserError
 from research.training.run import is_complete
@@ -57,7 +57,10 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
     cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline, spec.labels)
     recipes = {cell.id: parse(spec.config(cell.levels, spec.seeds[0], overrides)) for cell in cells}
     for cell in cells[1:]:
-        check_difference(spec, cells[0], cell, recipes)
+        if spec.design == METHODS:
+            check_same_start_and_budget(cells[0], cell, recipes)
+        else:
+            check_difference(spec, cells[0], cell, recipes)
     runs = []
     for seed in spec.seeds:
         for cell in cells:
@@ -83,6 +86,31 @@ def check_difference(spec: StudySpec, reference: Cell, cell: Cell, recipes: Mapp
             raise UserError(
                 f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names"
             )
+
+
+SAME: Sequence[str] = ("model.policy", "model.evaluation", "data.train", "data.evaluation", "run", "trainer")
+"""What two methods must share to be compared: where they start, what they learn from, and how they are measured."""
+
+
+def check_same_start_and_budget(reference: Cell, cell: Cell, recipes: Mapping[str, Recipe]) -> None:
+    """Two methods start from the same policy, see the same data, and sample as many completions, for as many steps.
+
+    Raises: UserError naming the first path at which they must not differ.
+    """
+    one, other = recipes[reference.id].config, recipes[cell.id].config
+    for path in differences(one, other):
+        if any(f"{path}.".startswith(f"{same}.") for same in SAME):
+            raise UserError(f"methods {reference.label} and {cell.label} differ at {path}: hold it, to compare them")
+    if completions_a_step(one) != completions_a_step(other):
+        raise UserError(
+            f"methods {reference.label} and {cell.label} ask for {completions_a_step(one)} and "
+            f"{completions_a_step(other)} completions a step: give them one budget"
+        )
+
+
+def completions_a_step(config: Mapping[str, Any]) -> int:
+    """Prompts a step times completions a prompt."""
+    return config["data"]["prompts_per_step"] * config["model"]["rollouts"]["completions_per_prompt"]
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

@@ -13,6 +13,8 @@ from research.errors import UserError
 
 Nodes = Mapping[str, Any]
 """Config path → the whole node that stands there."""
+METHODS = "methods"
+"""The design whose one factor has whole recipes as its levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +28,15 @@ class StudySpec:
     question: str
     """What the study asks."""
     base: str
-    """The recipe that every cell starts from, relative to the study file."""
+    """The recipe that every cell starts from, relative to the study file; in a comparison of methods, the first one."""
     design: str
     """How levels are combined into cells: see `research.ablation.designs`."""
     seeds: list[int]
     """Replications: every cell is run at every seed."""
     metric: Mapping[str, str]
     """`name` of the metric, and `direction`: maximize or minimize."""
-    factors: Mapping[str, Mapping[str, Nodes]]
-    """Factor → level → nodes; a factor's first level is its baseline."""
+    factors: Mapping[str, Mapping[str, Nodes | str]]
+    """Factor → level → nodes, or, in a comparison of methods, a recipe file; the first level is the baseline."""
     hold: Nodes = field(default_factory=dict)
     """Nodes replaced in every cell, for what the base recipe has and the study is not about."""
     baseline: str = "base"
@@ -63,7 +65,11 @@ class StudySpec:
         """The complete config of one run: `hold`, then the nodes of every factor's level, then the seed."""
         config = self.base_config
         for factor, level in levels.items():
-            config = compose(config, self.factors[factor][level], f"factor {factor}, level {level}")
+            nodes, what = self.factors[factor][level], f"factor {factor}, level {level}"
+            if isinstance(nodes, str):
+                config = compose(read_recipe([self.resolved(nodes)]), self.hold, "hold")
+            else:
+                config = compose(config, nodes, what)
         config = compose(config, overlays or {}, "override")
         config["model"]["seed"] = seed
         return config
@@ -104,13 +110,16 @@ def read_study(path: Path) -> StudySpec:
         is not text, the levels of a factor touch different paths, or two factors touch one path.
     """
     content = {key: value for key, value in read_yaml(path).items() if value is not None}
+    if content.get("design") == METHODS:
+        content["base"] = _first_method(path, content)
     if unknown := sorted(str(key) for key in content if key not in _KEYS):
         raise UserError(f"{path}: no key is called {unknown[0]}; a study has {', '.join(sorted(_KEYS))}")
     if missing := [key for key in _REQUIRED if key not in content]:
         raise UserError(f"{path}: {missing[0]} is missing")
     check_seeds(f"{path}: seeds", content["seeds"])
     _check_metric(path, content["metric"])
-    _check_factors(path, content["factors"])
+    if content["design"] != METHODS:
+        _check_factors(path, content["factors"])
     for key in ("hold", "labels"):
         if not isinstance(content.get(key, {}), dict):
             raise UserError(f"{path}: {key} holds keys, each with its value")
@@ -136,6 +145,19 @@ def _check_metric(path: Path, metric: Any) -> None:
         or metric["direction"] not in ("maximize", "minimize")
     ):
         raise UserError(f"{path}: metric is {{name: …, direction: maximize or minimize}}, got {metric}")
+
+
+def _first_method(path: Path, content: Mapping[str, Any]) -> str:
+    """The first recipe of a comparison of methods."""
+    factors = content.get("factors")
+    levels = next(iter(factors.values())) if isinstance(factors, dict) and len(factors) == 1 else None
+    if "base" in content or not isinstance(levels, dict) or len(levels) < 2:
+        raise UserError(
+            f"{path}: a comparison of {METHODS} has no base and one factor, whose two or more levels are recipes"
+        )
+    if wrong := [level for level, recipe in levels.items() if not isinstance(recipe, str)]:
+        raise UserError(f"{path}: level {wrong[0]} is not the path of a recipe")
+    return next(iter(levels.values()))
 
 
 def _check_factors(path: Path, factors: Any) -> None:

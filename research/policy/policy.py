@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from research.component import require
 from research.errors import UserError
-from research.policy.logprobs import completion_positions, entropies_from, gathered, micro_batches
+from research.policy.logprobs import completion_positions, entropies_from, gathered
+from research.policy.shared import SharedPrompts, can_share, runs
 from research.types import UpdateBatch
 
 
@@ -93,6 +94,8 @@ class Policy(nn.Module):
         self.spec, self.temperature = spec, temperature
         model, self.tokenizer = load_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
         _check_head(model, spec.path)
+        self._shares = can_share(model)
+        self._prompts: SharedPrompts | None = None
         # A plain list hides the frozen copy from parameters() and state_dict(): it is loaded again, never saved.
         self._reference = [deepcopy(model).requires_grad_(False).eval()] if with_reference and spec.lora is None else []
         self.model = _with_adapters(model, spec.lora) if spec.lora else model
@@ -116,7 +119,22 @@ class Policy(nn.Module):
             batch: the rows.
             entropy_gradient: whether the entropies carry one too; it costs as much memory as the logits.
         """
-        return self._values(self.causal_lm, batch, entropy_gradient)
+        return self._values(self.causal_lm, batch, self._prompts, entropy_gradient)
+
+    def micro_batches(
+        self, batch: UpdateBatch, tokens: int, apart: Bool[Tensor, " B"] | None = None
+    ) -> Iterator[Int[Tensor, " R"]]:
+        """Rows in runs of at most `tokens` padded tokens; those that `apart` marks share no run with the others.
+
+        Until the next run is asked for, `forward` of this one's rows shares prompts with other runs: each is read once.
+        The gradient reaches all weights when the iterator is exhausted.
+        """
+        try:
+            for rows, prompts in runs(self.causal_lm if self._shares else None, batch, tokens, apart):
+                self._prompts = prompts
+                yield rows
+        finally:
+            self._prompts = None
 
     @torch.no_grad()
     def annotate(self, batch: UpdateBatch, tokens: int) -> TokenValues:
@@ -128,6 +146,11 @@ class Policy(nn.Module):
         """The same from the frozen reference."""
         with self._reference_model() as model:
             return self._in_micro_batches(model, batch, tokens)
+
+    @property
+    def frozen(self) -> list[PreTrainedModel]:
+        """The reference, where it is a model of its own."""
+        return self._reference
 
     def reset_reference(self) -> None:
         """The reference becomes the policy as it is now."""
@@ -152,21 +175,27 @@ class Policy(nn.Module):
     def _in_micro_batches(self, model: PreTrainedModel, batch: UpdateBatch, tokens: int) -> TokenValues:
         logprobs = torch.zeros(batch["mask"].shape, device=batch.input_ids.device)
         entropies = torch.zeros_like(logprobs)
-        for rows in micro_batches(batch.prompt_lengths + batch.lengths, tokens):
+        for rows, prompts in runs(model if self._shares else None, batch, tokens):
             part = batch.rows(rows)
-            values = self._values(model, part)
+            values = self._values(model, part, prompts)
             width = part["mask"].shape[1]
             logprobs[rows, :width], entropies[rows, :width] = values.logprobs, values.entropies
         return TokenValues(logprobs=logprobs, entropies=entropies)
 
-    def _values(self, model: PreTrainedModel, batch: UpdateBatch, entropy_gradient: bool = False) -> TokenValues:
+    def _values(
+        self, model: PreTrainedModel, batch: UpdateBatch, prompts: SharedPrompts | None, entropy_gradient: bool = False
+    ) -> TokenValues:
         rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
         bf16 = self.spec.precision == "bfloat16"
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
-            # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
-            # A row's last token predicts nothing, so the last column is never read.
-            hidden = model.get_decoder()(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
-            logits = _head(model)(hidden[rows, positions]).float() / self.temperature
+            if prompts is not None:
+                hidden = prompts.hidden(batch)
+            else:
+                # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
+                # A row's last token predicts nothing, so the last column is never read.
+                whole = model.get_decoder()(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
+                hidden = whole[rows, positions]
+            logits = _head(model)(hidden).float() / self.temperature
         log_p = torch.log_softmax(logits, -1)
         logprobs = gathered(log_p, batch.input_ids[rows, positions + 1])
         entropies = entropies_from(log_p if entropy_gradient else log_p.detach())

@@ -16,6 +16,11 @@ class Source(ABC):
     of_policy: ClassVar[bool] = False
     """Whether the policy that is being trained wrote them, so that a ratio to it means something."""
 
+    @property
+    def frozen(self) -> list[Any]:
+        """The models that it keeps beside the policy."""
+        return []
+
     @abstractmethod
     def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
         """Learn, before training begins, which sampler, policy and tokenizer there are."""
@@ -51,7 +56,12 @@ class StartPolicy(Source):
 
     def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
         self.sampler = copy(sampler)
-        self.sampler.attach(deepcopy(model).requires_grad_(False).eval(), tokenizer)
+        self.start = deepcopy(model).requires_grad_(False).eval()
+        self.sampler.attach(self.start, tokenizer)
+
+    @property
+    def frozen(self) -> list[Any]:
+        return [self.start]
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
         return self.sampler.sample(prompts, n=n, decoding=decoding, seed=seed)

@@ -12,7 +12,7 @@ from research.credit import Credit
 from research.errors import UserError
 from research.evaluation import Evaluation
 from research.objective import Objective
-from research.policy import Policy, PolicySpec, micro_batches
+from research.policy import Policy, PolicySpec
 from research.prompts import PromptStream
 from research.rewards import Rewards
 from research.rollouts import Collected, Collector, Decoding, Demonstrations, Retire, Sampler, Source
@@ -228,8 +228,8 @@ class RLModule(LightningModule):
         learns = self.critic is None or self.steps_done >= self.critic.spec.pretrain_steps
         with self.phases("updating"):
             for minibatch in self.updates.split(batch, derive_seed(self.seed, "updates", self.steps_done)):
-                spans, quiet = minibatch.prompt_lengths + minibatch.lengths, ~minibatch.gains
-                for rows in micro_batches(spans, self.updates.micro_batch_tokens, apart=quiet):
+                quiet = ~minibatch.gains
+                for rows in self.model.micro_batches(minibatch, self.updates.micro_batch_tokens, apart=quiet):
                     part = minibatch.rows(rows)
                     if learns and not (self.objective.gain_only and quiet[rows[0]]):
                         self.backward_rows(part, measures)
@@ -237,6 +237,8 @@ class RLModule(LightningModule):
                         measures.sums["value_loss"] += self.critic.backward_rows(part)
                 measures.add_step(self.optimizer_step(learns))
         summary = measures.summary()
+        if "entropy_coefficient" in self.needs:
+            summary["objective/entropy_coefficient"] = self.entropy_coefficient
         self.entropy_coefficient = self.objective.entropy.adapt(
             self.entropy_coefficient, summary["objective/entropy_mean"]
         )
@@ -315,7 +317,9 @@ class RLModule(LightningModule):
                     self.reward_model = RewardModel(self.iterations.reward_model, self.policy)
             self.rollouts.sampler.attach(self.policy.model, self.policy.tokenizer)
             self.rollouts.source.attach(self.rollouts.sampler, self.policy.model, self.policy.tokenizer)
-            self.totals["cost/state_bytes"] = state_bytes(self.children())
+            self.totals["cost/state_bytes"] = state_bytes(
+                [*self.children(), *self.model.frozen, *self.rollouts.source.frozen]
+            )
 
     def configure_optimizers(self) -> Any:
         """AdamW and its warm-up, advanced by hand once a step; the critic has its own."""

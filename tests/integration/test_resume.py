@@ -23,7 +23,28 @@ from research.training.run import CHECKPOINT, RESULT, is_complete
 
 STEPS = SMALL["run.steps"]
 POINTS = ("before", "sampled", "updating", "logged", "evaluated")
-EQUATIONS: Mapping[str, Mapping[str, Any]] = {"grpo": {}, "dynamic": DYNAMIC}
+LEARNERS: Mapping[str, Any] = {
+    "model.credit.advantage": {"class_path": "GAE", "init_args": {"gamma": 1.0, "lam": 0.9, "whiten": True}},
+    "model.critic": {"learning_rate": 1e-3, "shares_body": False, "lam": 1.0, "value_clip": 0.2, "pretrain_steps": 1},
+    "model.iterations": {
+        "steps": 2,
+        "resets_reference": True,
+        "reward_model": {
+            "learning_rate": 1e-3,
+            "prompts": 6,
+            "epochs": 1,
+            "groups_per_update": 2,
+            "replay": 0.5,
+        },
+    },
+    "model.objective.entropy": {
+        "class_path": "AdaptiveEntropyBonus",
+        "init_args": {"target": 3.0, "step": 0.01, "initial": 0.0, "largest": 0.1},
+    },
+    "model.credit.weights": [{"class_path": "CovarianceBand", "init_args": {"share": 0.1, "low": 0.0, "high": 9.0}}],
+}
+"""Whatever has a state of its own: critic, reward model and its history, reset reference, adaptive bonus, draws."""
+EQUATIONS: Mapping[str, Mapping[str, Any]] = {"grpo": {}, "dynamic": DYNAMIC, "learners": LEARNERS}
 
 
 class Interrupted(Exception):
@@ -53,8 +74,8 @@ class Interrupt(Callback):
             self._reach("sampled", pl_module.steps_done + 1)
             return reward(pl_module, batch)
 
-        def after_one() -> tuple[float, bool]:
-            result = optimizer_step(pl_module)
+        def after_one(learns: bool = True) -> tuple[float, bool] | None:
+            result = optimizer_step(pl_module, learns)
             self._reach("updating", pl_module.steps_done + 1)
             return result
 
@@ -190,6 +211,16 @@ def test_interrupted_once_in_every_step(point: str, whole: dict[str, tuple[Recip
     recipe, folder = whole["dynamic"]
     interrupted_fit(recipe, tmp_path, [(step, point) for step in range(1, STEPS + 1)])
     assert_same_run(tmp_path, folder)
+
+
+def test_critic_reward_model_and_reference_are_resumed(whole: dict[str, tuple[Recipe, Path]], tmp_path: Path) -> None:
+    recipe, folder = whole["learners"]
+    interrupted_fit(recipe, tmp_path, [(2, "updating"), (3, "evaluated"), (4, "sampled")])
+    assert_same_run(tmp_path, folder)
+    state = torch.load(folder / CHECKPOINT, weights_only=False)["research"]
+    assert state["history"]
+    assert state["reference"] is not None
+    assert state["entropy_coefficient"] > 0
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
