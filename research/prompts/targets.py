@@ -38,7 +38,7 @@ class LengthTarget(Targets):
     """
 
     template: str
-    """The prompt's new text: `{text}` is the old one, `{target}` the number; no other brace has a meaning."""
+    """The prompt's new text: each `{text}` is the old one, each `{target}` the number; no other brace has a meaning."""
     low: int
     """Fewest tokens asked for; at least 1. The paper: 100."""
     high: int
@@ -53,6 +53,5 @@ class LengthTarget(Targets):
 
     def __call__(self, prompt: Prompt) -> Prompt:
         target = Random(derive_seed(self.seed, "target", prompt.id)).randint(self.low, self.high)
-        before, _, after = self.template.partition("{text}")
-        text = prompt.text.join(part.replace("{target}", str(target)) for part in (before, after))
+        text = prompt.text.join(part.replace("{target}", str(target)) for part in self.template.split("{text}"))
         return replace(prompt, text=text, meta={**prompt.meta, "target": target})

@@ -146,6 +146,8 @@ class TestLengthTarget:
         prompt = self.ASKS(Prompt(id="a", text="{target}{text}", answer="1", meta={"level": 2}))
         n = prompt.meta["target"]
         assert prompt.text == f"{n}:{{target}}{{text}}:{n}"  # braces in the prompt's own text stay
+        twice = LengthTarget(template="{text}{target}{text}", low=7, high=7, seed=0)
+        assert twice(Prompt(id="a", text="1+1=", answer="2")).text == "1+1=71+1="
         assert (prompt.id, prompt.answer, prompt.meta["level"]) == ("a", "1", 2)
 
     def test_targets_are_uniform_and_of_the_prompts_id_and_the_seed_alone(self) -> None:
