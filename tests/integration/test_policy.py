@@ -1,13 +1,27 @@
 """Log-probabilities and entropies of a real model, its reference, its adapters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+)
 
 from research.config import Recipe, instantiate
 from research.errors import UserError
@@ -107,6 +121,135 @@ class TestGradientOfTheValues:
         log_p.gather(-1, batch.input_ids[0, p : p + n, None]).sum().backward()
         whole = torch.cat([p.grad.flatten() for p in policy.parameters()])
         assert (mine - whole).norm() / whole.norm() < 1e-5
+
+
+def saved_model(kind: str, folder: Path) -> str:
+    """A tiny random model of another class than the built-in one, with its tokenizer."""
+    tokenizer = character_tokenizer(ALPHABET)
+    ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    size = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+    wide = {**ids, **size, "intermediate_size": 64, "num_key_value_heads": 2}
+    still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    torch.manual_seed(0)
+    model = {
+        "grouped heads": lambda: LlamaForCausalLM(LlamaConfig(**wide, tie_word_embeddings=False)),
+        "learned positions": lambda: GPT2LMHeadModel(GPT2Config(**ids, **size, **still)),
+        "positions from the mask": lambda: BloomForCausalLM(BloomConfig(**ids, hidden_size=32, n_head=4, n_layer=2)),
+        "places in the cache": lambda: MptForCausalLM(MptConfig(**ids, d_model=32, n_heads=4, n_layers=2)),
+        "sliding window": lambda: MistralForCausalLM(MistralConfig(**wide, sliding_window=8)),
+    }[kind]()
+    for saved in (model, tokenizer):
+        saved.save_pretrained(folder)
+    return str(folder)
+
+
+def values_and_gradient(policy: Policy, batch: UpdateBatch, runs: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a sum in which every token has a weight of its own, and entropies take part."""
+    policy.zero_grad()
+    weights = torch.rand(2, *batch["mask"].shape, generator=torch.Generator().manual_seed(1))
+    logprobs, entropies = torch.zeros(2, *batch["mask"].shape)
+    for rows in runs:
+        part = batch.rows(rows)
+        values, width = policy(part), part["mask"].shape[1]
+        (weights[0, rows, :width] * values.logprobs + weights[1, rows, :width] * values.entropies).sum().backward()
+        logprobs[rows, :width], entropies[rows, :width] = values.logprobs.detach(), values.entropies.detach()
+    return logprobs, entropies, torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+
+class TestSharedPrompts:
+    def check(self, policy: Policy, batch: UpdateBatch, apart: Tensor | None = None) -> None:
+        whole = values_and_gradient(policy, batch, [torch.arange(len(batch.lengths))])
+        assert whole[2].norm() > 0
+        for tokens in (10_000, 60, 20):  # both prompts in one part; runs of few rows; each prompt a part of its own
+            shared = values_and_gradient(policy, batch, policy.micro_batches(batch, tokens, apart))
+            assert (shared[0] - whole[0]).abs().max() < 3e-6  # float32 at a few nats, through adapters
+            assert (shared[1] - whole[1]).abs().max() < 3e-6
+            assert (shared[2] - whole[2]).norm() / whole[2].norm() < 2e-6  # float32 sums in another order
+
+    @pytest.mark.parametrize("lora", [None, LoRA(**LORA)], ids=["all weights", "adapters"])
+    def test_values_and_gradient_are_those_of_rows_read_whole(self, tiny_policy: str, lora: LoRA | None) -> None:
+        policy = build(tiny_policy, lora=lora, temperature=0.7)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+        batch = rows_of(policy, 0.7)
+        assert policy._shares
+        self.check(policy, batch)
+        self.check(policy, batch, apart=torch.arange(len(batch.lengths)) % 3 == 0)
+
+    @pytest.mark.parametrize(
+        ("kind", "shares"),
+        [
+            ("grouped heads", True),
+            ("learned positions", True),
+            ("positions from the mask", True),
+            ("places in the cache", False),
+            ("sliding window", False),
+        ],
+    )
+    def test_other_models_share_or_are_read_whole(self, kind: str, shares: bool, tmp_path: Path) -> None:
+        policy = build(saved_model(kind, tmp_path))
+        assert policy._shares is shares
+        self.check(policy, rows_of(policy))
+
+    def test_a_row_of_one_token_is_predicted_by_the_prompt_alone(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy)
+        batch = rows_of(policy)
+        ones = torch.ones_like(batch.lengths)
+        mask = torch.ones(len(ones), 1, dtype=torch.bool)
+        short = UpdateBatch(
+            input_ids=batch.input_ids, prompt_lengths=batch.prompt_lengths, lengths=ones, quantities={"mask": mask}
+        )
+        self.check(policy, short)
+
+    def test_each_prompt_is_read_once(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy)
+        batch, read = rows_of(policy), []
+        handle = policy.causal_lm.get_input_embeddings().register_forward_hook(
+            lambda _, given, __: read.append(given[0].shape)
+        )
+        values_and_gradient(policy, batch, policy.micro_batches(batch, 10_000))
+        handle.remove()
+        prompt = int(batch.prompt_lengths.max())
+        assert read == [(len(PROMPTS), prompt), (len(batch.lengths), int(batch.lengths.max()) - 1)]
+
+    def test_nothing_is_shared_where_each_row_has_a_prompt_of_its_own(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy)
+        batch = rows_of(policy)
+        alone = batch.rows(torch.arange(len(PROMPTS)) * (len(batch.lengths) // len(PROMPTS)))
+        for _ in policy.micro_batches(alone, 10_000):
+            assert policy._prompts is None
+        for _ in policy.micro_batches(batch, 10_000):
+            assert policy._prompts is not None
+        assert policy._prompts is None
+
+    def test_rows_set_apart_share_no_run_with_the_others(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy)
+        batch = rows_of(policy)
+        apart = torch.arange(len(batch.lengths)) % 3 == 0
+        seen = list(policy.micro_batches(batch, 60, apart))
+        assert torch.equal(torch.cat(seen).sort().values, torch.arange(len(batch.lengths)))
+        assert all(len(set(apart[rows].tolist())) == 1 for rows in seen)
+
+    def test_a_loop_that_breaks_off_leaves_nothing_behind(self, tiny_policy: str) -> None:
+        policy = build(tiny_policy)
+        batch = rows_of(policy)
+        loop = policy.micro_batches(batch, 10_000)
+        policy(batch.rows(next(iter(loop))))
+        loop.close()
+        assert policy._prompts is None
+        assert all(p.grad is None for p in policy.parameters())
+
+    def test_bfloat16_is_as_near_as_bfloat16_is(self, tiny_policy: str) -> None:
+        spec = PolicySpec(path=tiny_policy, lora=None, precision="bfloat16")
+        policy = Policy(spec, temperature=1.0, with_reference=False)
+        batch = rows_of(policy)
+        exact = values_and_gradient(build(tiny_policy), batch, [torch.arange(len(batch.lengths))])
+        whole = values_and_gradient(policy, batch, [torch.arange(len(batch.lengths))])
+        shared = values_and_gradient(policy, batch, policy.micro_batches(batch, 60))
+        for k in (0, 1, 2):
+            assert 0 < (shared[k] - exact[k]).norm() < 1.5 * (whole[k] - exact[k]).norm()
 
 
 class TestReference:
