@@ -111,7 +111,8 @@ def run_row(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
     result = json.loads((run.folder / RESULT).read_text())
     metrics = {name: value for name, value in result["last"].items() if not name.startswith("time/")}
     start = {f"start/{name}": value for name, value in result["start"].items()}
-    return {**row, **metrics, **start, **result["seconds"], **result["memory"]}
+    first = {f"first/{name}": value for name, value in result.get("first", {}).items()}
+    return {**row, **metrics, **start, **first, **result["seconds"], **result.get("memory", {})}
 
 
 def curve_rows(run: Run) -> list[dict[str, Any]]:

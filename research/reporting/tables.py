@@ -23,6 +23,8 @@ COSTS: Mapping[str, str] = {
     "time/seconds": "Seconds",
     "time/sampling_seconds": "of which sampling",
     "time/updating_seconds": "of which updates",
+    "cost/state_bytes": "Weights, gradients, moments, MiB",
+    "memory/peak_bytes": "Peak memory, MiB",
 }
 FINALS: Mapping[str, str] = {
     "evaluation/truncated": "Truncated, evaluation",
@@ -31,6 +33,9 @@ FINALS: Mapping[str, str] = {
     "rollouts/length_mean": "Length, rollouts",
     "rollouts/zero_variance_groups": "Zero-variance groups",
     "rollouts/entropy_mean": "Entropy, nats",
+    "evaluation/length_error_mean": "Off the target length, evaluation, tokens",
+    "first/rewards/reward_mean": "Reward, first step",
+    "rewards/reward_mean": "Reward, last step",
 }
 SHARES = ("evaluation/truncated", "rollouts/truncated", "rollouts/zero_variance_groups")
 
@@ -169,6 +174,8 @@ def _mean(values: Mapping[int, float], column: str) -> str:
     if not values:
         return NONE
     mean = sum(values.values()) / len(values)
+    if column.endswith("_bytes"):
+        return f"{mean / 2**20:,.1f}"
     if column in COSTS:
         return f"{mean:,.1f}" if column.startswith("time/") else f"{mean:,.0f}"
     return number(mean, percent=column in SHARES)

@@ -118,6 +118,7 @@ def write_result(folder: Path, data: Any, settings: RunSettings) -> dict[str, An
     result = {
         "steps": settings.steps,
         "start": {name: value for name, value in steps[0].items() if name.startswith("evaluation/")},
+        "first": {"rewards/reward_mean": steps[1]["rewards/reward_mean"]} if "rewards/reward_mean" in steps[1] else {},
         "last": steps[settings.steps],
         "seconds": _summed_times(steps.values()),
         "memory": {"memory/peak_bytes": peak_bytes()},
