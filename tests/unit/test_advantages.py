@@ -19,6 +19,7 @@ from research.credit import (
     WhitenedReturns,
     generalized_advantage,
 )
+from research.credit.moments import z_scores
 from research.types import length_mask
 
 READING = {
@@ -179,6 +180,14 @@ def test_only_the_gate_makes_it_centred(made: type):
     assert made(**READING).centred
     assert not made(**READING | {"dead_groups": "keep"}).centred
     assert made.per_completion == (made is EntropyShapedSequences)
+
+
+def test_a_spread_of_rounding_is_none():
+    """0.1 + 0.2 is not 0.3 in float64; dividing by their deviation would make ±1 of that."""
+    values = tensor([[0.3, 0.1 + 0.2, 0.3]], dtype=torch.float64)
+    assert values.min() < values.max()
+    for eps in (0.0, 1e-6):
+        assert z_scores(values, torch.ones(1, 3, dtype=torch.bool), (1,), ddof=0, eps=eps).tolist() == [[0.0] * 3]
 
 
 # By the batch ---------------------------------------------------------------------------------------------------------
