@@ -49,13 +49,23 @@ class Shape:
         return 4 * self.layers * self.attention_width * keys
 
 
-def training_flops(shape: Shape, rows: list[Row]) -> float:
-    """Forward, and backward (twice as much) where there is a gradient, of real tokens; no last token is ever read."""
-    flops = 0.0
-    for prompt, length, live in rows:
-        products = (prompt + length - 1) * shape.body_parameters + length * shape.head_parameters
-        flops += (3 if live else 1) * (2 * products + shape.attention(1, prompt + length - 1))
-    return flops
+def training_positions(rows: list[Row], group: int) -> int:
+    """Positions that an update reads: a prompt once for its group, no last token, no row without a gradient."""
+    groups = [rows[k : k + group] for k in range(0, len(rows), group)]
+    read = [[row for row in members if row[2]] for members in groups]
+    return sum(members[0][0] + sum(length - 1 for _, length, _ in members) for members in read if members)
+
+
+def training_flops(shape: Shape, rows: list[Row], group: int) -> float:
+    """Forward, and backward (twice as much), of the positions that an update reads."""
+    read = [row for row in rows if row[2]]
+    groups = [rows[k : k + group] for k in range(0, len(rows), group)]
+    prompts = [members[0][0] for members in groups if any(live for _, _, live in members)]
+    body = training_positions(rows, group) * shape.body_parameters
+    head = sum(length for _, length, _ in read) * shape.head_parameters
+    attention = sum(shape.attention(1, prompt) for prompt in prompts)
+    attention += sum(shape.attention(prompt + 1, prompt + length - 1) for prompt, length, _ in read)
+    return 3 * (2 * (body + head) + attention)
 
 
 def sampling_flops(shape: Shape, rows: list[Row], group: int) -> float:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from lightning import Callback
 
-from benchmarks.limit import Shape, matmul_rates, sampling_flops, training_flops
+from benchmarks.limit import Shape, matmul_rates, sampling_flops, training_flops, training_positions
 from benchmarks.work import Work, peak_bytes, prompts_digest
 from research.config import Recipe, instantiate, override, parse, read_recipe
 from research.fit import fit
+from research.policy.shared import SharedPrompts
 from research.tracking import merged_steps
 from research.training import module as training
 from research.training.warm_start import resolve_path
@@ -91,6 +92,7 @@ class Meter(Callback):
         drawing = sampler if hasattr(sampler, "generate") else model
         drawing.generate = self.timed("generate", drawing.generate)
         pl_module.backward_rows = self.timed("rows", pl_module.backward_rows)
+        SharedPrompts.backward = self.timed("rows", SharedPrompts.backward)
         pl_module.optimizer_step = self.timed("optimizer", pl_module.optimizer_step)
         measures = training.UpdateMeasures
         measures.add_rows = self.timed("measures", measures.add_rows)
@@ -205,18 +207,17 @@ def account(meter: Meter, work: Work, metrics: dict[int, dict[str, float]]) -> d
 def _limit(meter: Meter, work: Work, mean: Callable[[str], float], parts: dict[str, float]) -> dict[str, Any]:
     shape = Shape.of(meter.module.model.causal_lm)
     rows = [step["rows_seen"] for step in meter.all]
-    train = fmean(training_flops(shape, seen) for seen in rows)
+    train = fmean(training_flops(shape, seen, work.completions) for seen in rows)
     sample = fmean(sampling_flops(shape, seen, work.completions) for seen in rows)
-    trained = fmean(sum(p + c - 1 for p, c, _ in seen) for seen in rows)
-    live = fmean(sum(p + c - 1 for p, c, live in seen if live) for seen in rows)
+    trained = fmean(training_positions(seen, work.completions) for seen in rows)
     prompts_once = fmean(sum(p for p, _, _ in seen[:: work.completions]) for seen in rows)
     decoded = fmean(sum(c - 1 for _, c, _ in seen) for seen in rows)
-    per_batch = median(step["trained_positions"] / step["trained_calls"] for step in meter.all)
+    per_batch = median(step.get("trained_positions", 0) / step.get("trained_calls", 1) for step in meter.all)
     rates = matmul_rates(shape, trained_rows=max(1, round(per_batch)), decoded_rows=work.prompts * work.completions)
     fixed = _fixed_costs(meter.module)
 
     products = {"update": train / rates["update"], "sampling": sample / rates["decode"]}
-    spare = 2 * (mean("trained_positions") - trained) + 4 * (mean("backward_positions") - live)
+    spare = 2 * (mean("trained_positions") - trained) + 4 * (mean("backward_positions") - trained)
     update_waste = spare * shape.body_parameters / rates["update"]
     prefill_waste = 2 * shape.body_parameters * (mean("prefilled_positions") - prompts_once) / rates["decode"]
     waiting = 2 * shape.body_parameters * (mean("decoded_positions") - decoded) / rates["decode"]
@@ -232,8 +233,8 @@ def _limit(meter: Meter, work: Work, mean: Callable[[str], float], parts: dict[s
             "model_shapes": sum(products.values()),
         },
         "padding": {
-            "micro_batch_positions_per_token": mean("trained_positions") / trained,
-            "backward_positions_per_token_with_gradient": mean("backward_positions") / max(1.0, live),
+            "micro_batch_positions_per_token": mean("trained_positions") / trained if trained else 1.0,
+            "backward_positions_per_token": mean("backward_positions") / trained if trained else 1.0,
             "decoded_rows_per_token": mean("decoded_positions") / decoded,
             "prefilled_positions_per_prompt_token": mean("prefilled_positions") / prompts_once,
         },
@@ -242,7 +243,7 @@ def _limit(meter: Meter, work: Work, mean: Callable[[str], float], parts: dict[s
         "between_floor_and_measured_seconds": {
             "floor: arithmetic at the fastest rate measured": floor,
             "the rates of this model's own matrix shapes": sum(products.values()) - floor,
-            "update: padding, and backward passes of rows without a gradient": update_waste,
+            "update: padding": update_waste,
             "update: Python and dispatch, a fixed cost per micro-batch": update_fixed,
             "update: normalization, attention, softmax, elementwise": parts["forward and backward"]
             - products["update"]

@@ -76,7 +76,7 @@ class SharedPrompts:
         cache = DynamicCache(config=self.model.config)
         for layer, keys, values in zip(cache.layers, self.leaves[1::2], self.leaves[2::2], strict=True):
             layer.lazy_initialization(keys, values)
-            layer.keys, layer.values = _repeated(keys, number), _repeated(values, number)
+            layer.keys, layer.values = _repeated(keys, number), _repeated(values, number)  # pyright: ignore
         return cache
 
 

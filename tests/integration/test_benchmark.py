@@ -96,8 +96,10 @@ def test_the_run_measured_its_own_phases_and_limit(result: dict) -> None:
     )
     limit = result["account"]["limit"]
     assert set(limit["matmul_flops_per_second"]) == {"square", "update", "decode"}
-    assert 0 < limit["flops"]["sampling"] < limit["flops"]["update"]
-    assert all(share >= 1 for name, share in limit["padding"].items() if not name.startswith("backward"))
+    assert limit["flops"]["sampling"] > 0
+    # A random model is never right: the groups have no advantages, and the update reads nothing.
+    assert limit["flops"]["update"] >= 0
+    assert all(share >= 1 for share in limit["padding"].values())
 
 
 def test_the_environment_is_written_down(result: dict) -> None:
@@ -106,12 +108,16 @@ def test_the_environment_is_written_down(result: dict) -> None:
 
 
 def test_the_shape_counts_what_a_hand_counts() -> None:
-    from benchmarks.limit import Shape, sampling_flops, training_flops
+    from benchmarks.limit import Shape, sampling_flops, training_flops, training_positions
 
     shape = Shape(layers=1, attention_width=2, linears=((3, 5),), head=(7, 3))
     # One row, 2 prompt tokens and 2 completion tokens: 3 are read. Causal keys of positions 1 to 3: 1 + 2 + 3 = 6.
     forward = 2 * (3 * 15 + 2 * 21) + 4 * 2 * 6
-    assert training_flops(shape, [(2, 2, True)]) == 3 * forward
-    assert training_flops(shape, [(2, 2, False)]) == forward
+    assert training_flops(shape, [(2, 2, True)], 1) == 3 * forward
+    assert training_flops(shape, [(2, 2, False)], 1) == 0
+    # A second row of the same prompt adds its own token: one position that sees three, two that are predicted.
+    assert training_positions([(2, 2, True)] * 2, 2) == 4
+    assert training_flops(shape, [(2, 2, True)] * 2, 2) == 3 * (forward + 2 * (15 + 2 * 21) + 4 * 2 * 3)
+    assert training_flops(shape, [(2, 2, True), (2, 2, False)], 2) == 3 * forward
     # Two rows of one prompt: its 2 tokens are read once, then one more token in each row, at position 3.
     assert sampling_flops(shape, [(2, 2, True)] * 2, 2) == 2 * (4 * 15 + 4 * 21) + 8 * (3 + 2 * 3)
