@@ -107,10 +107,14 @@ class TestTokens:
 
     def test_the_built_in_tokenizer(self) -> None:
         tokenizer = character_tokenizer(ALPHABET)
-        ids = (*tokenizer(SOLUTION)["input_ids"], tokenizer.eos_token_id)
+        ids = (*tokenizer(SOLUTION)["input_ids"], tokenizer.convert_tokens_to_ids(END))
         done = Completion(token_ids=ids, rollout_logprobs=(0.0,) * len(ids), text=SOLUTION, finish_reason="stop")
         group = Group(prompt=PROMPT, prompt_ids=(0,), completions=(done,), right=(True,))
-        (row,) = step_rewards(ArithmeticSteps(), group, lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
+
+        def decode(ids: Sequence[int]) -> str:
+            return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+        (row,) = step_rewards(ArithmeticSteps(), group, decode)
         assert [t for t, reward in enumerate(row) if reward is not None] == [7, 16, 20]
 
 
