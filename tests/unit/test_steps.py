@@ -107,7 +107,7 @@ class TestTokens:
 
     def test_the_built_in_tokenizer(self) -> None:
         tokenizer = character_tokenizer(ALPHABET)
-        ids = (*tokenizer(SOLUTION)["input_ids"], tokenizer.convert_tokens_to_ids(END))
+        ids = tuple(tokenizer(SOLUTION + END)["input_ids"])
         done = Completion(token_ids=ids, rollout_logprobs=(0.0,) * len(ids), text=SOLUTION, finish_reason="stop")
         group = Group(prompt=PROMPT, prompt_ids=(0,), completions=(done,), right=(True,))
 
