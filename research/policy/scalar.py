@@ -51,10 +51,11 @@ class ScalarModel(nn.Module):
         values = self._head(self._hidden(batch.input_ids[:, :-1])[rows, positions])
         return torch.zeros(batch["mask"].shape, device=values.device).index_put((rows, t), values)
 
-    def after_completion(self, batch: UpdateBatch) -> Float[Tensor, " B"]:
-        """The number at each completion's last token: when all of it has been read."""
-        rows = torch.arange(len(batch.lengths), device=batch.input_ids.device)
-        return self._head(self._hidden(batch.input_ids)[rows, batch.prompt_lengths + batch.lengths - 1])
+    def over_completion(self, batch: UpdateBatch) -> Float[Tensor, " B"]:
+        """The mean over each completion's tokens of the number at the token: once it has been read."""
+        rows, _, positions = completion_positions(batch.prompt_lengths, batch.lengths)
+        values = self._head(self._hidden(batch.input_ids)[rows, positions + 1])
+        return torch.zeros(len(batch.lengths), device=values.device).index_add(0, rows, values) / batch.lengths
 
     def _hidden(self, ids: Tensor) -> Tensor:
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -75,11 +76,11 @@ class ScalarModel(nn.Module):
 
     @torch.no_grad()
     def rewards(self, batch: UpdateBatch, tokens: int) -> Float[Tensor, " B"]:
-        """`after_completion` without gradient, in micro-batches of at most `tokens` padded tokens."""
+        """`over_completion` without gradient, in micro-batches of at most `tokens` padded tokens."""
         rewards = torch.zeros(len(batch.lengths), device=batch.input_ids.device)
         with self._reading():
             for rows in micro_batches(batch.prompt_lengths + batch.lengths, tokens):
-                rewards[rows] = self.after_completion(batch.rows(rows))
+                rewards[rows] = self.over_completion(batch.rows(rows))
         return rewards
 
     @contextmanager

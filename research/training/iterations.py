@@ -96,7 +96,7 @@ class RewardModel(nn.Module):
             order = random.sample(pool, len(pool))
             for start in range(0, len(order), self.spec.groups_per_update):
                 batch = assemble(order[start : start + self.spec.groups_per_update])
-                rewards = self.model.after_completion(batch).reshape(batch["right"].shape)
+                rewards = self.model.over_completion(batch).reshape(batch["right"].shape)
                 comparison_loss(rewards, batch["right"]).backward()
                 torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
                 optimizer.step()

@@ -187,7 +187,7 @@ def spoil(updates: set[int], factor: float, seen: list[Any]) -> Callable[[Any], 
             with gradient_of(module, factor if count[0] in updates else 1.0):
                 backward_rows(*args)
 
-        def step() -> tuple[float, bool]:
+        def step(*_: Any) -> tuple[float, bool] | None:
             before = state(module)
             result = optimizer_step()
             seen.append((result, before, state(module)))
