@@ -1,4 +1,4 @@
-"""One number read off a language model's body: the critic's values, the reward model's rewards."""
+"""One number read off a language model's body at every position: the critic's values."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,12 +51,6 @@ class ScalarModel(nn.Module):
         values = self._head(self._hidden(batch.input_ids[:, :-1])[rows, positions])
         return torch.zeros(batch["mask"].shape, device=values.device).index_put((rows, t), values)
 
-    def over_completion(self, batch: UpdateBatch) -> Float[Tensor, " B"]:
-        """The mean over each completion's tokens of the number at the token: once it has been read."""
-        rows, _, positions = completion_positions(batch.prompt_lengths, batch.lengths)
-        values = self._head(self._hidden(batch.input_ids)[rows, positions + 1])
-        return torch.zeros(len(batch.lengths), device=values.device).index_add(0, rows, values) / batch.lengths
-
     def _hidden(self, ids: Tensor) -> Tensor:
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.body(input_ids=ids, use_cache=False).last_hidden_state
@@ -73,15 +67,6 @@ class ScalarModel(nn.Module):
                 part = batch.rows(rows)
                 values[rows, : part["mask"].shape[1]] = self.before_tokens(part)
         return values
-
-    @torch.no_grad()
-    def rewards(self, batch: UpdateBatch, tokens: int) -> Float[Tensor, " B"]:
-        """`over_completion` without gradient, in micro-batches of at most `tokens` padded tokens."""
-        rewards = torch.zeros(len(batch.lengths), device=batch.input_ids.device)
-        with self._reading():
-            for rows in micro_batches(batch.prompt_lengths + batch.lengths, tokens):
-                rewards[rows] = self.over_completion(batch.rows(rows))
-        return rewards
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

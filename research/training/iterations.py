@@ -1,7 +1,7 @@
 """The iterative form of GRPO: every so many steps the reference is reset and the reward model refreshed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from research.component import require
-from research.policy import Policy, ScalarModel
+from research.policy import Policy
 from research.types import Group, UpdateBatch
 
 
@@ -65,17 +65,25 @@ def comparison_loss(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -
 
 
 class RewardModel(nn.Module):
-    """The reward model, and the groups of earlier iterations that it is reminded of."""
+    """A language model whose mean log-likelihood of a completion is the completion's reward.
+
+        r_φ(q, o) = 1/|o| Σ_t log π_φ(o_t | q, o_{<t})
+
+    It starts from the policy's start, all weights trained, and keeps the groups of earlier iterations that it is
+    reminded of. Why a likelihood and not a scalar head: research/decisions/0009.
+    """
 
     def __init__(self, spec: RewardModelSpec, policy: Policy) -> None:
         super().__init__()
         self.spec = spec
-        self.model = ScalarModel.beside(policy, shared=False)
+        start = replace(policy.spec, lora=None)
+        self.model = Policy(start, temperature=policy.temperature, with_reference=False)
         self.history: tuple[Group, ...] = ()
 
     def judge(self, batch: UpdateBatch, tokens: int) -> UpdateBatch:
         """The batch with the model's rewards as its outcomes, in micro-batches of at most `tokens` padded tokens."""
-        outcomes = self.model.rewards(batch, tokens).reshape(batch["outcomes"].shape)
+        values = self.model.annotate(batch, tokens)
+        outcomes = _rewards(values.logprobs, batch)
         return batch.with_quantities(outcomes=outcomes, columns=outcomes[None])
 
     def refresh(self, groups: Sequence[Group], assemble: Callable[[Sequence[Group]], UpdateBatch], seed: int) -> None:
@@ -96,9 +104,13 @@ class RewardModel(nn.Module):
             order = random.sample(pool, len(pool))
             for start in range(0, len(order), self.spec.groups_per_update):
                 batch = assemble(order[start : start + self.spec.groups_per_update])
-                rewards = self.model.over_completion(batch).reshape(batch["right"].shape)
-                comparison_loss(rewards, batch["right"]).backward()
+                values = self.model(batch, entropy_gradient=False)
+                comparison_loss(_rewards(values.logprobs, batch), batch["right"]).backward()
                 torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
         self.history += tuple(fresh)
+
+
+def _rewards(logprobs: Float[Tensor, "B T"], batch: UpdateBatch) -> Float[Tensor, "N G"]:
+    return (logprobs.sum(1) / batch.lengths).reshape(batch["right"].shape)

@@ -203,10 +203,13 @@ class TestRewardModel:
     def test_its_rewards_do_not_depend_on_the_micro_batch(self, recipe: Callable[..., Recipe]) -> None:
         module, data = ready(recipe("grpo"))
         torch.manual_seed(0)
-        model = ScalarModel.beside(module.model, shared=False)
-        torch.nn.init.normal_(model.head.weight)
+        model = RewardModel(RewardModelSpec(learning_rate=1e-3, prompts=1, epochs=1, groups_per_update=1), module.model)
         batch = module.assemble(module.sample(data.stream.draw(3), 0))
-        torch.testing.assert_close(model.rewards(batch, 30), model.rewards(batch, 10_000), rtol=1e-4, atol=1e-5)
+        narrow, wide = (model.judge(batch, tokens) for tokens in (30, 10_000))
+        torch.testing.assert_close(narrow["outcomes"], wide["outcomes"], rtol=1e-4, atol=1e-5)
+        assert torch.equal(wide["columns"][0], wide["outcomes"])
+        first = module.model.annotate(batch, 10_000).logprobs[0, : batch.lengths[0]].mean()
+        assert wide["outcomes"][0, 0].item() == pytest.approx(first.item(), rel=1e-5)  # it starts as the policy does
 
 
 class TestIterations:
