@@ -60,7 +60,7 @@ class TruncatedImportance(TokenWeight):
     """
 
     cap: float
-    """C, a ratio; at least 1. verl and TRL: 2; verl advises 1.5 to 5 for tokens, 2 to 10 for completions."""
+    """C, a ratio; at least 1. verl: 2 by default; it advises 1.5 to 5 for tokens, 2 to 10 for completions."""
     level: Literal["token", "sequence"]
     """Whose importance: each token's own, or the whole completion's on all its tokens."""
 

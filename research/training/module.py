@@ -160,7 +160,7 @@ class RLModule(LightningModule):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of completion tokens, as the sampler gives it."""
-        return str(self.model.tokenizer.decode(ids, skip_special_tokens=True))
+        return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def annotate(self, groups: list[Group]) -> list[Group]:
         """Groups with what the policy that sampled them says of their tokens, where some component needs it later."""

@@ -33,6 +33,15 @@ IMITATE = {
 }
 GAE = {"class_path": "GAE", "init_args": {"gamma": 1.0, "lam": 1.0, "whiten": True}}
 CRITIC = {"learning_rate": 1e-2, "shares_body": False, "value_clip": 0.2}
+LEARNED = {"learning_rate": 1e-3, "prompts": 2, "epochs": 1, "groups_per_update": 2}
+LENGTH = {
+    "model.rewards.verifiers": [{"class_path": "ExactAnswer", "init_args": {"marker": "#", "wrong": 0.0}}],
+    "model.rewards.shaping": [{"class_path": "LengthExact"}],
+    "data.targets": {
+        "class_path": "LengthTarget",
+        "init_args": {"template": "{text}{target}", "low": 2, "high": 9, "seed": 0},
+    },
+}
 PPO = {"model.credit.advantage": GAE, "model.critic": CRITIC, "model.objective.kl": {"class_path": "NoKL"}}
 
 
@@ -238,6 +247,7 @@ class TestIterations:
         [
             ({"model.objective.kl": {"class_path": "NoKL"}}, "nothing reads"),
             ({"model.policy.lora": {"rank": 2, "alpha": 4.0}}, "LoRA"),
+            ({"model.iterations.reward_model": LEARNED, **LENGTH}, "a reward model gives others"),
             ({"model.iterations": {"steps": 2, "resets_reference": False, "reward_model": None}}, "nothing is renewed"),
             ({"model.iterations": {"steps": 0, "resets_reference": True, "reward_model": None}}, "at least 1"),
         ],

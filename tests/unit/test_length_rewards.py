@@ -232,5 +232,5 @@ class TestRecipes:
 
     @pytest.mark.parametrize("slot", ["model.rewards.steps", "model.rollouts.retire", "data.targets"])
     def test_a_misspelt_name(self, slot: str, small: Callable[..., dict[str, Any]]) -> None:
-        message = self.refused(replaced(small("grpo"), {slot: {"class_path": "Noo"}}))
-        assert f"{slot}: nothing is called Noo" in message
+        message = self.refused(replaced(small("grpo"), {slot: {"class_path": "Nosuch"}}))
+        assert f"{slot}: nothing is called Nosuch" in message
