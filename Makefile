@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow lint format bench ui clean
+.PHONY: quickstart test test-slow mutate lint format bench ui clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/research ablate experiments/ablations/dapo_ladder.yaml
@@ -16,6 +16,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -m slow
+
+mutate: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutation/check.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

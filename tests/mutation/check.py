@@ -4,15 +4,16 @@ One process imports everything that tests import but the package itself, learns 
 enter which function, and forks a child for each mutant. The child imports the package with that one module changed and
 runs the tests that enter the changed function, the quickest first, until one fails. No file of the package is touched.
 
-    python tests/mutation/check.py                                # all, about an hour on one core
+    python tests/mutation/check.py                                # all, about half an hour on one core
     python tests/mutation/check.py research/credit/moments.py     # some files
-    python tests/mutation/check.py --again                        # what survived the last time
+    python tests/mutation/check.py --again                        # what survived the last time, unexplained
 
 It writes `build/mutation/results.jsonl`, and fails if a mutant survives that `accepted.yaml` does not explain.
 """
 
 import argparse
 import ast
+import doctest
 import gc
 import importlib
 import json
@@ -20,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from itertools import accumulate
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "golden")]
 
 # What the tests import, so that a child need not.
 import accelerate  # noqa: E402, F401
@@ -62,7 +64,17 @@ PLAIN = [
 ]
 FIRST, LIMIT = 12, 120.0
 """How many tests run alone before all others are collected; seconds that a mutant may take."""
-UNCHANGED = ("types", "component", "errors", "seeding", "policy", "prompts.arithmetic", "rewards", "rollouts")
+UNCHANGED = (
+    "types",
+    "component",
+    "errors",
+    "seeding",
+    "policy",
+    "prompts.arithmetic",
+    "rewards",
+    "rollouts",
+    "components",
+)
 """What imports no stage that is changed: imported once, for all mutants."""
 BUILD = ROOT / "build" / "mutation"
 
@@ -91,7 +103,7 @@ def functions(file: str) -> list[tuple[int, int]]:
     return found
 
 
-class Coverage:
+class Entered:
     """A pytest plugin: which test enters which function of the stages, how long it takes, and whether it passes."""
 
     def __init__(self) -> None:
@@ -164,7 +176,7 @@ def in_child(work: Callable[[], Any], limit: float) -> Any:
 
 
 def coverage() -> dict[str, dict[str, Any]]:
-    plugin = Coverage()
+    plugin = Entered()
     arguments = [word for word in PLAIN if word != "-x"]
     pytest.main([*arguments, *(f"--ignore={path}" for path in LEFT_OUT), *TESTS], plugins=[plugin])
     (BUILD / "coverage.json").write_text(json.dumps(plugin.tests))
@@ -190,11 +202,15 @@ def change(mutant: Mutant) -> None:
 def killer(mutant: Mutant, tests: list[str]) -> str:
     """The first test that fails on the mutant, or an empty text."""
     change(mutant)
-    try:
-        importlib.import_module("research.components")  # before pytest, which reads the files of doctests itself
+    try:  # before pytest, which reads the files of doctests itself
+        for stage in STAGES:
+            importlib.import_module(f"research.{stage}")
     except Exception as error:
         return f"import: {error!r}"
-    likely = [n for n in tests if n.startswith((mutant.file, "tests/golden/test_slow", "tests/golden/test_defaults"))]
+    module = importlib.import_module(mutant.file.removesuffix(".py").replace("/", "."))
+    if doctest.testmod(module).failed:
+        return f"doctest: {mutant.file}"
+    likely = [name for name in tests if name.startswith(("tests/golden/test_slow", "tests/golden/test_defaults"))]
     for names, option in ((likely[:FIRST], ["--noconftest"]), (tests, [])):
         plugin = Only(names)
         if names:
@@ -228,15 +244,8 @@ def accepted() -> dict[tuple[str, str, str], str]:
     return {(row["file"], row["before"], row["after"]): row["reason"] for row in rows}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Mutation check of research/credit and research/objective.")
-    parser.add_argument("files", nargs="*", help="files to change; default: all of both stages")
-    parser.add_argument("--again", action="store_true", help="only what survived the last time")
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests that a mutant may take, unchanged")
-    parser.add_argument(
-        "--known-tests", action="store_true", help="take the last run's record of which test enters what"
-    )
-    options = parser.parse_args()
+def prepare(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Import what no mutant changes, and find out which test enters what."""
     os.chdir(ROOT)
     BUILD.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -244,45 +253,52 @@ def main() -> int:
     hypothesis.settings.load_profile("mutation")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     install_import_hook(["research"], "beartype.beartype")
-    for module in UNCHANGED:
+    changed = {file.split("/")[1] for file in options.files}
+    for module in [*UNCHANGED, *(stage for stage in STAGES if stage not in changed)]:
         importlib.import_module(f"research.{module}")
+    for path in sorted((ROOT / "tests" / "golden").glob("reference*.py")):
+        importlib.import_module(path.stem)
     gc.disable()
     gc.freeze()
-
-    if not options.known_tests or not (BUILD / "coverage.json").exists():
+    record = BUILD / "coverage.json"
+    if not options.known_tests or not record.exists():
         in_child(coverage, 3600.0)
-    tests = json.loads((BUILD / "coverage.json").read_text())
+    tests = json.loads(record.read_text())
     broken = [name for name, about in tests.items() if not about.get("passed")]
     print(f"{len(tests)} tests; left out because they fail unchanged: {broken}", flush=True)
+    return tests
 
-    results, again = BUILD / "results.jsonl", set()
-    if options.again:
-        last = [json.loads(line) for line in results.read_text().splitlines()]
-        again = {(row["file"], row["before"], row["after"]) for row in last if not row["killer"]}
-    explained, survivors, count, began = accepted(), [], 0, time.monotonic()
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Mutation check of research/credit and research/objective.")
+    parser.add_argument("files", nargs="*", default=sources(), help="files to change; default: all of both stages")
+    parser.add_argument("--again", action="store_true", help="only what survived unexplained the last time")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests that a mutant may take, unchanged")
+    parser.add_argument("--known-tests", action="store_true", help="take the last run's record of what tests enter")
+    options = parser.parse_args()
+    tests, explained, began = prepare(options), accepted(), time.monotonic()
+    results = BUILD / "results.jsonl"
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if options.again else []
+    killers = {(row["file"], row["line"], row["operator"], row["after"]): row["killer"] for row in rows}
+    verdicts = []
     with results.open("w") as log:
-        for file in options.files or sources():
-            for mutant in mutants(ROOT, file):
-                if options.again and (file, mutant.before, mutant.after) not in again:
-                    continue
+        for mutant in (mutant for file in options.files for mutant in mutants(ROOT, file)):
+            by = killers.get((mutant.file, mutant.line, mutant.operator, mutant.after), "")
+            reason = explained.get((mutant.file, mutant.before, mutant.after), "")
+            if not by and not (options.again and reason):
                 names = covering(mutant, tests, options.budget)
-                by = in_child(lambda m=mutant, n=names: killer(m, n), LIMIT)
-                by = "time" if by is None else by
-                row = {key: value for key, value in vars(mutant).items() if key != "source"}
-                reason = explained.get((file, mutant.before, mutant.after), "")
-                log.write(json.dumps({**row, "killer": by, "reason": reason}) + "\n")
-                log.flush()
-                count += 1
-                if not by:
-                    survivors.append((mutant, reason))
-                    print(
-                        f"{file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}", flush=True
-                    )
-    unexplained = sum(not reason for _, reason in survivors)
-    seconds = time.monotonic() - began
-    explained_too = len(survivors) - unexplained
-    print(f"{count} mutants: {count - len(survivors)} killed, {explained_too} explained, {unexplained} survive; {seconds:.0f} s")
-    return 1 if unexplained else 0
+                found = in_child(lambda m=mutant, n=names: killer(m, n), LIMIT)
+                by = "no end, or a crash" if found is None else found
+            verdicts.append("killed" if by else "explained" if reason else "survives")
+            row = {key: value for key, value in vars(mutant).items() if key != "source"}
+            print(json.dumps(row | {"killer": by, "reason": reason}), file=log, flush=True)
+            if verdicts[-1] == "survives":
+                print(
+                    f"{mutant.file}:{mutant.line} {mutant.operator}\n  - {mutant.before}\n  + {mutant.after}",
+                    flush=True,
+                )
+    print(f"{len(verdicts)} mutants in {time.monotonic() - began:.0f} s:", Counter(verdicts))
+    return 1 if "survives" in verdicts else 0
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ SWAPS = {
     **{"min": "max", "amin": "amax", "minimum": "maximum", "any": "all", "sum": "mean", "ceil": "int"},
     **{"max": "min", "amax": "amin", "maximum": "minimum", "all": "any", "mean": "sum", "zeros": "ones"},
     **{"zeros_like": "ones_like", "ones_like": "zeros_like", "ones": "zeros", "inf": "-inf", "sigmoid": "tanh"},
-    **{"expm1": "exp", "in": "not in", "|=": "&=", "==": "<=", "range": "reversed"},
+    **{"expm1": "exp", "in": "not in", "|=": "&=", "range": "reversed"},
 }
 """Names, and the two symbols that cosmic-ray leaves alone, against their closest relatives."""
 
@@ -213,11 +213,9 @@ def _not_code(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """
     tree, spans = ast.parse(source), []
     for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom):
-            spans.append(node)
-        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            spans.append(node)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        exported = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+        documented = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if exported or documented or isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom):
             spans.append(node)
         elif isinstance(node, ast.ClassDef):
             spans += node.decorator_list
