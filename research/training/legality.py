@@ -37,15 +37,17 @@ def run_fault(module: Any) -> str | None:
         return f"model.critic learns values, and {type(advantage).__name__} reads none: take GAE, or set it to null"
     if critic is not None and advantage.gamma != critic.gamma:
         return f"γ is one number: the advantage has {advantage.gamma}, model.critic has {critic.gamma}"
-    if iterations is not None and iterations.reward_model is not None:
-        for term in module.rewards.shaping:
-            if term.zero_one:
-                return f"{type(term).__name__} is written for an outcome of 1 or 0, and a reward model gives others"
-    if iterations is not None and iterations.resets_reference:
-        if "ref_logprobs" not in module.needs:
-            return "model.iterations resets a reference that nothing reads: add a KL penalty, or do not reset it"
-        if module.spec.lora is not None:
-            return "model.iterations cannot reset the reference of a policy with LoRA, which is the model without it"
+    return None if iterations is None else _iterations_fault(module, iterations)
+
+
+def _iterations_fault(module: Any, iterations: Any) -> str | None:
+    for term in module.rewards.shaping if iterations.reward_model is not None else ():
+        if term.zero_one:
+            return f"{type(term).__name__} is written for an outcome of 1 or 0, and a reward model gives others"
+    if iterations.resets_reference and "ref_logprobs" not in module.needs:
+        return "model.iterations resets a reference that nothing reads: add a KL penalty, or do not reset it"
+    if iterations.resets_reference and module.spec.lora is not None:
+        return "model.iterations cannot reset the reference of a policy with LoRA, which is the model without it"
     return None
 
 
