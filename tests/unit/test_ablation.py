@@ -4,24 +4,33 @@ import json
 import signal
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import yaml
 
 from research.ablation.designs import Cell, Comparison, design_cells
 from research.ablation.live import StudyView
-from research.ablation.plan import Plan, Run, check_difference, differences
+from research.ablation.plan import Plan, Run, check_difference, differences, make_plan
 from research.ablation.records import Runs, Trials
 from research.ablation.spec import StudySpec, compose, read_study
 from research.ablation.study import ATTEMPTS, _State
 from research.ablation.worker import Outcome, Worker
-from research.config import Recipe
+from research.config import Recipe, parse, read_recipe
 from research.errors import UserError
 
 TWO: Mapping[str, Mapping[str, Any]] = {"clip": {"low": {}, "high": {}}, "loss_mean": {"sequence": {}, "token": {}}}
 THREE = {**TWO, "penalty": {"none": {}, "soft": {}}}
+
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(dict(content), allow_unicode=True))
 
 
 def refused(action: Callable[[], Any]) -> str:
@@ -149,6 +158,78 @@ class TestDesigns:
         message = refused(lambda: design_cells(design, factors, "Base"))
         assert "penalty has 3" in message
         assert "factorial" in message
+
+
+class TestMethods:
+    """Whole recipes side by side: same start, same data, same budget, or a sentence that says what differs."""
+
+    STUDY = """
+question: Which?
+design: methods
+seeds: [0]
+metric: {name: evaluation/avg_at_k, direction: maximize}
+factors:
+  method:
+    GRPO: GRPO_FILE
+    other: other.yaml
+"""
+
+    def plan(self, folder: Path, change: Callable[[dict[str, Any]], Any], more: str = "") -> Plan:
+        config = read_recipe([EXPERIMENTS / "dr_grpo.yaml"])
+        change(config)
+        write_yaml(folder / "other.yaml", config)
+        path = folder / "study.yaml"
+        path.write_text(self.STUDY.replace("GRPO_FILE", str(EXPERIMENTS / "grpo.yaml")) + more)
+        return make_plan(read_study(path), folder / "results")
+
+    def test_each_level_is_its_recipe(self, tmp_path: Path) -> None:
+        plan = self.plan(tmp_path, lambda config: None)
+        assert [cell.label for cell in plan.cells] == ["GRPO", "other"]
+        assert pairs(list(plan.comparisons)) == [("1-other", "0-grpo")]
+        for run, name in zip(plan.runs, ("grpo", "dr_grpo"), strict=True):
+            expected = parse(read_recipe([EXPERIMENTS / f"{name}.yaml"])).config
+            assert differences(run.recipe.config, expected) == ["run.save_policy"]
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [("run.steps", 60), ("data.train.init_args.seed", 7), ("model.evaluation.temperature", 0.5)],
+    )
+    def test_another_start_or_measure_is_refused(self, path: str, value: Any, tmp_path: Path) -> None:
+        def change(config: dict[str, Any]) -> None:
+            *parents, leaf = path.split(".")
+            reduce(lambda node, key: node[key], parents, config)[leaf] = value
+
+        message = refused(lambda: self.plan(tmp_path, change))
+        assert path in message
+        assert "hold it" in message
+        if path != "run.steps":
+            assert self.plan(tmp_path, change, f"hold: {{{path}: {value}}}").runs
+
+    def test_another_budget_is_refused(self, tmp_path: Path) -> None:
+        def more_prompts(config: dict[str, Any]) -> None:
+            config["data"]["prompts_per_step"] = 64
+
+        assert "256 and 512 completions a step" in refused(lambda: self.plan(tmp_path, more_prompts))
+
+        def as_many_completions(config: dict[str, Any]) -> None:
+            more_prompts(config)
+            config["model"]["rollouts"]["completions_per_prompt"] = 4
+
+        assert self.plan(tmp_path, as_many_completions).runs
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            ("design: methods", "design: methods\nbase: a.yaml", "has no base"),
+            ("    other: other.yaml", "", "two or more levels"),
+            ("    other: other.yaml", "    other: {a: 1}", "level other is not the path"),
+            ("factors:", "factors:\n  second: {a: b.yaml, c: d.yaml}", "one factor"),
+        ],
+    )
+    def test_mistakes(self, old: str, new: str, words: str, tmp_path: Path) -> None:
+        path = tmp_path / "study.yaml"
+        path.write_text(self.STUDY.replace(old, new))
+        assert words in refused(lambda: read_study(path))
 
 
 class TestCompose:
