@@ -54,15 +54,25 @@ STAGES = ("credit", "objective")
 TESTS = (
     *("tests/golden", "tests/contract/test_components.py", "tests/property", "tests/unit/test_credit.py"),
     *("tests/unit/test_objective.py", "tests/unit/test_advantages.py", "tests/unit/test_weights.py"),
+    *("tests/unit/test_ranges.py", "tests/unit/test_promises.py", "tests/unit/test_covariance.py"),
+    "tests/unit/test_edges_of_batches.py",
     *("tests/unit/test_relatives.py", "research/credit", "research/objective"),
 )
 LEFT_OUT = ("tests/golden/test_trl_parity.py", "tests/golden/test_statistics.py", "tests/golden/test_length_values.py")
 """TRL's import alone takes seconds; the others are about other stages."""
+LIKELY = tuple(
+    f"tests/{name}.py"
+    for name in (
+        *("golden/test_slow_reference", "golden/test_defaults", "golden/test_clamps", "golden/test_precision"),
+        *("unit/test_ranges", "unit/test_promises", "unit/test_covariance", "unit/test_edges_of_batches"),
+    )
+)
+"""The tables that kill most."""
 PLAIN = [
     *("-q", "-x", "--doctest-modules", "-o", "addopts=", "-W", "ignore", "--tb=no"),
     *(word for name in ("cacheprovider", "unraisableexception", "threadexception") for word in ("-p", f"no:{name}")),
 ]
-FIRST, LIMIT = 12, 120.0
+FIRST, LIMIT = 40, 120.0
 """How many tests run alone before all others are collected; seconds that a mutant may take."""
 UNCHANGED = (
     "types",
@@ -210,7 +220,7 @@ def killer(mutant: Mutant, tests: list[str]) -> str:
     module = importlib.import_module(mutant.file.removesuffix(".py").replace("/", "."))
     if doctest.testmod(module).failed:
         return f"doctest: {mutant.file}"
-    likely = [name for name in tests if name.startswith(("tests/golden/test_slow", "tests/golden/test_defaults"))]
+    likely = [name for name in tests if name.startswith(LIKELY)]
     for names, option in ((likely[:FIRST], ["--noconftest"]), (tests, [])):
         plugin = Only(names)
         if names:
