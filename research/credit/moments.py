@@ -5,7 +5,6 @@ Computed in float64: shaped and whitened rewards are small differences of number
 
 from math import inf
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -21,16 +20,16 @@ def z_scores(
     """(x − mean) / (std + ε) over the values that count along `dims`; 0 on the others and where all are equal.
 
     Example:
-        >>> values, counts = torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]])
+        >>> from torch import tensor
+        >>> values, counts = tensor([[1.0, 3.0, 9.0]]), tensor([[True, True, False]])
         >>> z_scores(values, counts, (1,), ddof=0, eps=0.0)
         tensor([[-1.,  1.,  0.]], dtype=torch.float64)
     """
     x, n = values.double(), counts.sum(dims, keepdim=True)
-    mean = x.where(counts, 0.0).sum(dims, keepdim=True) / n.clamp(min=1)
+    mean = x.where(counts, 0.0).sum(dims, keepdim=True) / n
     squares = (x - mean).square().where(counts, 0.0).sum(dims, keepdim=True)
-    std = (squares / (n - ddof).clamp(min=1)).sqrt() + eps
-    equal = _all_equal(x, counts, dims)
-    return ((x - mean) / std.masked_fill(equal, 1.0)).masked_fill(equal | ~counts, 0.0)
+    std = (squares / (n - ddof)).sqrt() + eps
+    return ((x - mean) / std).masked_fill(_all_equal(x, counts, dims) | ~counts, 0.0)  # 0/0 is among what is filled
 
 
 def whitened(
@@ -44,12 +43,13 @@ def whitened(
         shift: whether the mean is subtracted; False where it is 0 by construction, so that a 0 stays exactly 0.
 
     Example:
-        >>> whitened(torch.tensor([0.0, 2.0, 9.0]), torch.tensor([True, True, False]))
+        >>> from torch import tensor
+        >>> whitened(tensor([0.0, 2.0, 9.0]), tensor([True, True, False]))
         tensor([-0.7071,  0.7071,  0.0000])
     """
     x, n = values.double(), counts.sum()
-    mean = x.where(counts, 0.0).sum() / n.clamp(min=1)
-    variance = (x - mean).square().where(counts, 0.0).sum() / (n - 1).clamp(min=1)
+    mean = x.where(counts, 0.0).sum() / n
+    variance = (x - mean).square().where(counts, 0.0).sum() / (n - 1)
     scaled = (x - mean if shift else x) / (variance + VARIANCE_EPS).sqrt()
     return scaled.masked_fill(_all_equal(x, counts, tuple(range(x.dim()))) | ~counts, 0.0).float()
 
@@ -58,7 +58,8 @@ def to_go(values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Σ_{k ≥ t} x_k: what is still to come at token t, its own value included.
 
     Example:
-        >>> to_go(torch.tensor([[1.0, 2.0, 4.0]]))
+        >>> from torch import tensor
+        >>> to_go(tensor([[1.0, 2.0, 4.0]]))
         tensor([[7., 6., 4.]])
     """
     return values.flip(-1).cumsum(-1).flip(-1)
@@ -67,4 +68,4 @@ def to_go(values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
 def _all_equal(x: Float[Tensor, "*shape"], counts: Bool[Tensor, "*shape"], dims: tuple[int, ...]) -> Tensor:
     """Whether the values that count are equal along `dims` but for rounding; so are none, and one."""
     low, high = x.where(counts, inf).amin(dims, keepdim=True), x.where(counts, -inf).amax(dims, keepdim=True)
-    return high - low <= ROUNDING * torch.maximum(low.abs(), high.abs())
+    return high - low <= ROUNDING * low.abs()

@@ -35,10 +35,10 @@ def test_stored_in_bfloat16_is_the_same_number_in_float32(name: str, settings: d
 
 
 def test_small_differences_of_large_numbers():
-    """1024 and 1024 + 2⁻¹³ and 1024 + 2⁻¹² in float32: z = −√1.5, 0, √1.5, whose mean float32 cannot hold exactly."""
-    values, counts = 1024.0 + tensor([[0.0, 1.0, 2.0]]) * 2.0**-13, torch.ones(1, 3, dtype=torch.bool)
+    """1024 and twice 1024 + 2⁻¹³, neighbours in float32, which cannot hold their mean: z = −√2, √½, √½."""
+    values, counts = 1024.0 + tensor([[0.0, 1.0, 1.0]]) * 2.0**-13, torch.ones(1, 3, dtype=torch.bool)
     z = z_scores(values, counts, (1,), ddof=0, eps=0.0)
-    torch.testing.assert_close(z, tensor([[-sqrt(1.5), 0.0, sqrt(1.5)]], dtype=torch.float64), rtol=1e-8, atol=1e-8)
-    # The variance is 2⁻²⁶, to which whitening adds 1e-8.
-    side = 2.0**-13 / sqrt(2.0**-26 + 1e-8)
-    assert whitened(values, counts)[0].tolist() == pytest.approx([-side, 0.0, side], rel=1e-6, abs=1e-9)
+    torch.testing.assert_close(z, tensor([[-sqrt(2), sqrt(0.5), sqrt(0.5)]]).double(), rtol=1e-6, atol=0.0)
+    # The sample variance is 2⁻²⁶/3, to which whitening adds 1e-8; 1e-6 is float32's rounding of the result.
+    side = 2.0**-13 / 3 / sqrt(2.0**-26 / 3 + 1e-8)
+    assert whitened(values, counts)[0].tolist() == pytest.approx([-2 * side, side, side], rel=1e-6)

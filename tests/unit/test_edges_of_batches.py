@@ -120,3 +120,14 @@ def test_weights_are_numbers(weights: list):
     found = made(weights)(batch)
     assert found["weights"].dtype == torch.float32
     assert found["weights"].tolist() == [[1.0], [1.0]]
+
+
+def test_advantages_too_small_to_multiply_are_in_conflict():
+    """1e-30 · −1e-30 is 0 in float32; their signs are not."""
+    weights = SkipConflicts(amplify=2.0)(
+        advantages=tensor([[1e-30], [-1e-30]]),
+        token_ids=tensor([[7], [7]]),
+        lengths=tensor([[1, 1]]),
+        mask=tensor([[True], [True]]),
+    )
+    assert weights.tolist() == [[2.0], [0.0]]
