@@ -109,12 +109,14 @@ def analyse(folder: Path) -> Analysis:
 
 
 def warm_start(results: Results) -> dict[int, float]:
-    """Seed to the warm start's metric: the mean over the cells, which share it."""
-    by_seed: dict[int, list[float]] = {}
+    """Seed to the warm start's metric, of the first cell that has one at that seed.
+
+    Cells share the warm start; one whose prompts are put otherwise, as with a length target, measures it otherwise.
+    """
+    found: dict[int, float] = {}
     for cell in results.study.cells:
-        for seed, value in results.by_seed(cell.id, START + results.study.metric).items():
-            by_seed.setdefault(seed, []).append(value)
-    return {seed: sum(values) / len(values) for seed, values in sorted(by_seed.items())}
+        found = results.by_seed(cell.id, START + results.study.metric) | found
+    return dict(sorted(found.items()))
 
 
 def _summary(results: Results, cell: Cell, start: dict[int, float], beside: Counterparts | None) -> Summary:

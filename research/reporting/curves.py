@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -44,11 +45,12 @@ def _by_cell(analysis: Analysis, column: str) -> dict[str, pd.DataFrame]:
 
 def _draw_line(ax: Axes, analysis: Analysis, cell_id: str, x: pd.Series, table: pd.DataFrame, *, marks: bool) -> None:
     """Mean and range over seeds of one cell."""
-    colour, marker = looks(analysis)[cell_id]
+    colour, marker, line = looks(analysis)[cell_id]
     if table.shape[1] > 1:
         ax.fill_between(x, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.12, linewidth=0)
     style = {"marker": marker, "markersize": 5} if marks else {}
-    ax.plot(x, table.mean(axis=1), color=colour, linewidth=2, label=analysis.summary(cell_id).cell.label, **style)
+    name = analysis.summary(cell_id).cell.label
+    ax.plot(x, table.mean(axis=1), color=colour, linestyle=line, linewidth=2, label=name, **style)
 
 
 def _steps(table: pd.DataFrame) -> pd.Series:
@@ -117,6 +119,9 @@ def draw_panels(analysis: Analysis) -> Figure | None:
         ax.set_title(PANELS[column], loc="left")
     for ax in axes[len(shown) :]:
         ax.set_visible(False)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    entries: dict[str, Artist] = {}
+    for ax in axes:  # a cell may be missing in one panel
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(3, len(entries)))
     return figure

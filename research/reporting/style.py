@@ -1,7 +1,6 @@
 """How figures look: colours that the colour-blind tell apart, fonts that stay readable at the width of a README."""
 
 from collections.abc import Callable
-from itertools import cycle, islice
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -26,11 +25,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def looks(analysis: Analysis) -> dict[str, tuple[str, str]]:
-    """Cell id to colour and marker."""
-    ids = [summary.cell.id for summary in analysis.summaries]
-    looks = zip(cycle(COLOURS), islice(cycle(MARKERS), len(ids)), strict=False)
-    return dict(zip(ids, looks, strict=True))
+LINES = ("-", "--", ":", "-.")
+
+
+def looks(analysis: Analysis) -> dict[str, tuple[str, str, str]]:
+    """Cell id to colour, marker and line; where a colour comes again, the other two are others."""
+    n = len(COLOURS)
+    return {
+        summary.cell.id: (COLOURS[k % n], MARKERS[(k + k // n) % len(MARKERS)], LINES[k // n % len(LINES)])
+        for k, summary in enumerate(analysis.summaries)
+    }
 
 
 def metric_scale(analysis: Analysis) -> tuple[float, str]:
