@@ -1,7 +1,9 @@
 """Groups → the tensors of an update batch."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,34 +23,42 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
     lengths = torch.tensor([len(completion.token_ids) for completion in completions])
     mask = length_mask(lengths)
     G = len(groups[0].completions)
-    rows = [
-        torch.tensor([*prompt, *completion.token_ids]) for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    rows = [[*prompt, *completion.token_ids] for prompt, completion in zip(prompts, completions, strict=True)]
     quantities = {
         "mask": mask,
         "lengths": lengths.reshape(-1, G),
         "truncated": torch.tensor([completion.truncated for completion in completions]),
-        "token_ids": _padded([torch.tensor(completion.token_ids) for completion in completions], mask),
+        "token_ids": _filled([completion.token_ids for completion in completions], 0),
         "right": torch.tensor([group.right for group in groups]),
         "outcomes": torch.tensor([group.outcomes for group in groups], dtype=torch.float32),
         "columns": torch.tensor([group.columns for group in groups], dtype=torch.float32).transpose(0, 1),
-        "rollout_logprobs": _padded([torch.tensor(c.rollout_logprobs) for c in completions], mask),
+        "rollout_logprobs": _filled([completion.rollout_logprobs for completion in completions], 0.0),
     }
     targets = [group.prompt.meta.get("target") for group in groups]
     if None not in targets:
         quantities["targets"] = torch.tensor([[float(target)] * G for target in targets])  # pyright: ignore[reportArgumentType]
     if groups[0].step_rewards:
         steps = [step for group in groups for step in group.step_rewards]
-        quantities["step_ends"] = _padded([torch.tensor([r is not None for r in row]) for row in steps], mask)
-        quantities["step_rewards"] = _padded([torch.tensor([r or 0.0 for r in row]) for row in steps], mask)
+        quantities["step_ends"] = _filled([[r is not None for r in row] for row in steps], False)
+        quantities["step_rewards"] = _filled([[r or 0.0 for r in row] for row in steps], 0.0)
     for name in groups[0].annotations:
         quantities[name] = _padded([values for group in groups for values in group.annotations[name]], mask)
     return UpdateBatch(
-        input_ids=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(device),
+        input_ids=_filled(rows, pad).to(device),
         prompt_lengths=torch.tensor([len(prompt) for prompt in prompts], device=device),
         lengths=lengths.to(device),
         quantities={name: value.to(device) for name, value in quantities.items()},
     )
+
+
+def _filled(rows: Sequence[Sequence[Any]], value: Any) -> Tensor:
+    """The rows as one tensor, filled with `value` on the right: of one flat list, far faster than row by row."""
+    width, flat = max(map(len, rows)), []
+    for row in rows:
+        flat += row
+        flat += [value] * (width - len(row))
+    made = torch.from_numpy(np.array(flat)).reshape(len(rows), width)
+    return made.float() if made.is_floating_point() else made
 
 
 def _padded(values: list[Tensor], mask: Tensor) -> Tensor:
