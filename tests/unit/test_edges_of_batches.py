@@ -20,6 +20,7 @@ from research.credit import (
     PromptMean,
     SequenceMean,
     SkipConflicts,
+    SkipHighEntropy,
     SkipTruncated,
     TokenMean,
     TokenWeight,
@@ -131,3 +132,29 @@ def test_advantages_too_small_to_multiply_are_in_conflict():
         mask=tensor([[True], [True]]),
     )
     assert weights.tolist() == [[2.0], [0.0]]
+
+
+def test_mean_entropy_at_its_limit_trains_and_is_taken_in_float32():
+    """1 and its neighbour in bfloat16 have a mean of 1.0039; their sum in bfloat16 is 2."""
+    mask = tensor([[True, True]])
+    assert SkipHighEntropy(limit=0.5)(entropies=tensor([[0.25, 0.75]]), mask=mask).tolist() == [[1.0, 1.0]]
+    neighbours = tensor([[1.0, 1.0078125]], dtype=torch.bfloat16)
+    assert SkipHighEntropy(limit=1.002)(entropies=neighbours, mask=mask).tolist() == [[0.0, 0.0]]
+
+
+def test_mean_entropies_are_clamped_as_nats_a_token():
+    """Ĥ = 0.24 and 0.28 lie within the bounds, so the second right completion earns more; two values are ±1 apart."""
+    example = next(entry for entry in ADVANTAGES if entry.name == "EntropyShapedSequences").example()
+    settings: dict[str, Any] = {"entropy_clamp": (0.2, 0.28), "dead_groups": "keep", "ddof": 0, "eps": 0.0}
+    advantage = replace(example, **settings)
+    ones = tensor([[1.0, 1.0]])
+    quantities = {
+        "right": ones.bool(),
+        "outcomes": ones,
+        "rewards": ones,
+        "entropies": tensor([[0.2, 0.28], [0.28, 0.28]]),
+        "mask": torch.ones(2, 2, dtype=torch.bool),
+    }
+    found = apply(advantage, quantities)
+    # Two values are one population deviation from their mean, in float32.
+    assert found.flatten().tolist() == pytest.approx([-1.0, -1.0, 1.0, 1.0], rel=1e-5)
