@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
-    known, rest = parser.parse_known_args(words)
+    # argparse takes a word with a space in it for a positional one, and a node on the command line has spaces.
+    nodes = [word for word in words if re.match(r"--\w+(\.\w+)+=", word)]
+    known, rest = parser.parse_known_args([word for word in words if word not in nodes])
+    rest += nodes
     if rest and known.command not in ("fit", "ablate", "evaluate", "resolve"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

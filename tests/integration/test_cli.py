@@ -229,6 +229,13 @@ class TestPrints:
         for entry in discover():
             assert entry.cls.__name__ in text
 
+    def test_a_node_on_the_command_line(self, printed: Callable[..., str], write: Callable[..., Path]) -> None:
+        """Its spaces do not make it a file's name."""
+        node = "--model.objective.surrogate={class_path: DualClip, init_args: {c: 5.0}}"
+        surrogate = yaml.safe_load(printed("resolve", write({}), node))["model"]["objective"]["surrogate"]
+        assert surrogate["class_path"].endswith("DualClip")
+        assert surrogate["init_args"] == {"eps_low": 0.2, "eps_high": 0.2, "c": 5.0}
+
     def test_resolve(self, printed: Callable[..., str], write: Callable[..., Path]) -> None:
         recipe = write()
         resolved = printed("resolve", recipe, "--model.seed=3", "--run.steps", "8")
