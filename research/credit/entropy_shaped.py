@@ -230,12 +230,14 @@ def _over_column_mean(
     values: Float[Tensor, "N G T"],
     counts: Bool[Tensor, "N G T"],
 ) -> Float[Tensor, "N G T"]:
-    """Each value over the mean of its column: x / Σ_k x_k · d_t, or over the column's geometric mean."""
+    """Each value over the mean of its column: x / Σ_k x_k · d_t, or over the column's geometric mean.
+
+    Of a column in which nothing counts it is 0/0, which the caller fills.
+    """
     dims = (1,) if settings.entropy_scope == "group" else (0, 1)
     x = values if settings.mean == "arithmetic" else values.log()
-    mean = x.where(counts, 0.0).sum(dims, keepdim=True) / counts.sum(dims, keepdim=True).clamp(min=1)
-    mean = mean.masked_fill(mean == 0, 1.0) if settings.mean == "arithmetic" else mean.exp()
-    return values / mean
+    mean = x.where(counts, 0.0).sum(dims, keepdim=True) / counts.sum(dims, keepdim=True)
+    return values / (mean if settings.mean == "arithmetic" else mean.exp())
 
 
 def _normalized(
