@@ -119,6 +119,5 @@ class MeanTokenRatio(Ratio):
     def __call__(
         self, *, logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T"]:
-        log_ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0)
-        ratio = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+        ratio = (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
         return _mean_over(ratio, mask).repeat(1, mask.shape[1])

@@ -240,7 +240,7 @@ def covering(mutant: Mutant, tests: Mapping[str, Mapping[str, Any]], budget: flo
         if about.get("passed")
         and (
             any(file == mutant.file and (not place or line == place[0]) for file, line in about["entered"])
-            or (not place and name.startswith("tests/golden/test_defaults"))
+            or (not place and name.startswith(("tests/golden/test_defaults", "tests/unit/test_promises")))
         )
     }
     quickest = sorted(entered, key=entered.__getitem__)
