@@ -284,7 +284,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Mutation check of research/credit and research/objective.")
     parser.add_argument("files", nargs="*", default=sources(), help="files to change; default: all of both stages")
     parser.add_argument("--again", action="store_true", help="only what survived unexplained the last time")
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests that a mutant may take, unchanged")
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds of tests that a mutant may take, unchanged")
     parser.add_argument("--known-tests", action="store_true", help="take the last run's record of what tests enter")
     options = parser.parse_args()
     tests, explained, began = prepare(options), accepted(), time.monotonic()
