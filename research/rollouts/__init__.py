@@ -8,6 +8,7 @@ from research.rollouts.collect import Collected, Collector
 from research.rollouts.compact import CompactSampler
 from research.rollouts.keep import Keep, KeepAll, MixedOutcomes
 from research.rollouts.retire import Retire, RetireNone, RetireSolved
+from research.rollouts.rollouts import Rollouts
 from research.rollouts.sampler import Decoding, Sampler
 from research.rollouts.scripted import ScriptedSampler
 from research.rollouts.source import CurrentPolicy, Demonstrations, Source, StartPolicy
@@ -26,6 +27,7 @@ __all__ = [
     "Retire",
     "RetireNone",
     "RetireSolved",
+    "Rollouts",
     "Sampler",
     "ScriptedSampler",
     "Source",

@@ -1,7 +1,7 @@
 """The LightningModule: policy, reference and rollout engine around one algorithm-blind training step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +15,7 @@ from research.objective import Objective
 from research.policy import Policy, PolicySpec
 from research.prompts import PromptStream
 from research.rewards import Rewards
-from research.rollouts import Collected, Collector, Decoding, Demonstrations, Retire, Sampler, Source
+from research.rollouts import Collected, Decoding, Rollouts
 from research.seeding import derive_seed, random_states, set_random_states, torch_seed
 from research.tracking import RunLogger
 from research.training.batch import assemble
@@ -24,47 +24,11 @@ from research.training.iterations import IterationSpec, RewardModel
 from research.training.legality import fault, rewards_fault, run_fault
 from research.training.measures import UpdateMeasures, collected_measures, credit_measures
 from research.training.memory import state_bytes
-from research.training.optimization import NonFiniteGuard, Optimization
+from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
 from research.training.phases import Phases
 from research.training.updates import Updates
 from research.training.warm_start import resolve_path
 from research.types import Group, Prompt, UpdateBatch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rollouts:
-    """How a step's groups are sampled."""
-
-    sampler: Sampler
-    """The engine."""
-    source: Source
-    """Whose completions train: the policy's, those of the policy it started from, or reference solutions."""
-    collect: Collector
-    """Which groups train: dynamic sampling."""
-    retire: Retire
-    """Which prompts are not drawn again."""
-    completions_per_prompt: int
-    """G; at least 1."""
-    max_completion_tokens: int
-    """A completion is cut here."""
-    temperature: float = 1.0
-    """Of sampling, and of every log-probability in training; above 0."""
-
-    def __post_init__(self) -> None:
-        if self.completions_per_prompt < 1:
-            raise ValueError(f"rollouts.completions_per_prompt is at least 1, got {self.completions_per_prompt}")
-        if isinstance(self.source, Demonstrations) and self.completions_per_prompt != 1:
-            raise ValueError("rollouts.completions_per_prompt is 1 for Demonstrations: a prompt has one solution")
-        self.decoding()
-
-    def decoding(self) -> Decoding:
-        """Untruncated sampling, so that the sampler's distribution is the policy's."""
-        return Decoding(max_tokens=self.max_completion_tokens, temperature=self.temperature)
-
-
-def as_list(found: Any) -> list[Any]:
-    """What Lightning gives alone when there is one of it, in a list."""
-    return list(found) if isinstance(found, list) else [found]
 
 
 class RLModule(LightningModule):
@@ -268,21 +232,12 @@ class RLModule(LightningModule):
             learns: whether the policy steps too, or only its critic; then there is nothing to return.
         """
         optimizers = as_list(self.optimizers())
-        taken = [self.guarded_step(optimizer) for optimizer in (optimizers if learns else optimizers[1:])]
+        clip = self.optimization.gradient_clip
+        stepping = optimizers if learns else optimizers[1:]
+        taken = [guarded_step(optimizer, clip=clip, guard=self.guard) for optimizer in stepping]
         for optimizer in optimizers:
             optimizer.zero_grad()
         return taken[0] if learns else None
-
-    def guarded_step(self, optimizer: Any) -> tuple[float, bool]:
-        """Clip and step, unless the gradient is not finite; its norm before clipping, and whether it was taken."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optimization.gradient_clip))
-        taken = self.guard.admit(norm)
-        if taken:
-            optimizer.step()
-        return norm, taken
 
     # --- what Lightning asks for --------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The optimizer's settings, and one guarded optimizer step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -76,3 +77,26 @@ class NonFiniteGuard:
                 "its last checkpoint is intact. Lower the learning rate, lengthen the warm-up, or check the rewards."
             )
         return False
+
+
+def as_list(found: Any) -> list[Any]:
+    """What Lightning gives alone when there is one of it, in a list."""
+    return list(found) if isinstance(found, list) else [found]
+
+
+def guarded_step(optimizer: Any, *, clip: float, guard: NonFiniteGuard) -> tuple[float, bool]:
+    """Clip and step, unless the gradient is not finite; its norm before clipping, and whether the step was taken.
+
+    Args:
+        optimizer: Lightning's or torch's.
+        clip: largest global norm of the gradient.
+        guard: counts the steps that are not taken, and stops the run when they do not end.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
+        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
+    taken = guard.admit(norm)
+    if taken:
+        optimizer.step()
+    return norm, taken
