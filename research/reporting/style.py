@@ -12,6 +12,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#0
 """Okabe and Ito's palette for the colour-blind, its yellow darkened to be seen on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 150
+ENTRY_INCHES = 0.26
+"""Height of a legend's entry."""
 STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -43,9 +45,10 @@ def metric_scale(analysis: Analysis) -> tuple[float, str]:
 
 
 def legend(figure: Figure, ax: Axes, *, inside_up_to: int = 4) -> None:
-    """Inside the axes for few entries, beside them for more."""
+    """Inside the axes for few entries, beside them for more; the figure grows where these do not fit."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > inside_up_to:
+        figure.set_figheight(max(figure.get_figheight(), ENTRY_INCHES * (len(labels) + 2)))
         figure.legend(handles, labels, loc="outside right center")
     elif labels:
         ax.legend(handles, labels, loc="best")
