@@ -13,14 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from research.component import Component, require
-from research.objective.ratio import LOG_RATIO_BOUND
+from research.objective.ratio import log_ratio
 
 
 class KL(Component):
     """β·kl [B T]: a token's penalty; subtracted from its gain, weighted by c alone."""
 
 
-def _above_zero(name: str, beta: float) -> None:
+def require_beta(name: str, beta: float) -> None:
+    """Refuse a coefficient that is not above 0; `name` is the penalty's."""
     require(beta > 0, f"{name}: beta is above 0, got {beta}; for no penalty use NoKL")
 
 
@@ -35,8 +36,8 @@ def _with_gradient(
     """The value, with its own gradient or with ρ log(π_θ/π_ref) ∇ log π_θ, in expectation that of KL(π_θ ‖ π_ref)."""
     if gradient == "value":
         return value
-    ratio = (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
-    force = ratio * (logprobs - ref_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+    ratio = log_ratio(logprobs, old_logprobs).exp()
+    force = ratio * log_ratio(logprobs, ref_logprobs)
     return value.detach() + force.detach() * (logprobs - logprobs.detach())
 
 
@@ -96,7 +97,7 @@ class K1(KL):
     """`value`: the estimator's own; `kl`: ρ · log(π_θ/π_ref) · ∇ log π_θ, the reverse KL's."""
 
     def __post_init__(self) -> None:
-        _above_zero("K1", self.beta)
+        require_beta("K1", self.beta)
 
     def __call__(
         self,
@@ -105,7 +106,7 @@ class K1(KL):
         old_logprobs: Float[Tensor, "B T"],
         ref_logprobs: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B T"]:
-        value = (logprobs - ref_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+        value = log_ratio(logprobs, ref_logprobs)
         return self.beta * _with_gradient(
             value, self.gradient, logprobs=logprobs, old_logprobs=old_logprobs, ref_logprobs=ref_logprobs
         )
@@ -138,10 +139,10 @@ class K2(KL):
     """β, reward per nat; above 0."""
 
     def __post_init__(self) -> None:
-        _above_zero("K2", self.beta)
+        require_beta("K2", self.beta)
 
     def __call__(self, *, logprobs: Float[Tensor, "B T"], ref_logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        return self.beta / 2 * (logprobs - ref_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND) ** 2
+        return self.beta / 2 * log_ratio(logprobs, ref_logprobs) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +177,7 @@ class K3(KL):
     """`value`: the estimator's own, as the papers write it; `kl`: ρ · log(π_θ/π_ref) · ∇ log π_θ, the reverse KL's."""
 
     def __post_init__(self) -> None:
-        _above_zero("K3", self.beta)
+        require_beta("K3", self.beta)
 
     def __call__(
         self,
@@ -185,7 +186,7 @@ class K3(KL):
         old_logprobs: Float[Tensor, "B T"],
         ref_logprobs: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B T"]:
-        d = (ref_logprobs - logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+        d = log_ratio(ref_logprobs, logprobs)
         return self.beta * _with_gradient(
             torch.expm1(d) - d,
             self.gradient,

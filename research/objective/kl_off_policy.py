@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from research.component import require
-from research.objective.kl import KL
-from research.objective.ratio import LOG_RATIO_BOUND
+from research.objective.kl import KL, require_beta
+from research.objective.ratio import log_ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class ImportanceWeightedK3(KL):
     """β, reward per nat; above 0."""
 
     def __post_init__(self) -> None:
-        require(self.beta > 0, f"ImportanceWeightedK3: beta is above 0, got {self.beta}; for no penalty use NoKL")
+        require_beta("ImportanceWeightedK3", self.beta)
 
     def __call__(
         self,
@@ -51,8 +51,8 @@ class ImportanceWeightedK3(KL):
         old_logprobs: Float[Tensor, "B T"],
         ref_logprobs: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B T"]:
-        ratio = (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
-        d = (ref_logprobs - logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+        ratio = log_ratio(logprobs, old_logprobs).exp()
+        d = log_ratio(ref_logprobs, logprobs)
         return self.beta * ratio * (torch.expm1(d) - d)
 
 
@@ -90,7 +90,7 @@ class TopCovarianceKL(KL):
     """k, the share of tokens that is penalized; in (0, 1]. The paper: 2e-3 at 7B, 2e-4 at 32B parameters."""
 
     def __post_init__(self) -> None:
-        require(self.beta > 0, f"TopCovarianceKL: beta is above 0, got {self.beta}; for no penalty use NoKL")
+        require_beta("TopCovarianceKL", self.beta)
         require(0 < self.fraction <= 1, f"TopCovarianceKL: fraction is in (0, 1], got {self.fraction}")
 
     def __call__(
@@ -100,5 +100,5 @@ class TopCovarianceKL(KL):
         old_logprobs: Float[Tensor, "B T"],
         covariance_rank: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B T"]:
-        moved = (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).abs()
+        moved = log_ratio(logprobs, old_logprobs).abs()
         return self.beta * moved * (covariance_rank < self.fraction)

@@ -13,6 +13,11 @@ LOG_RATIO_BOUND = 20.0
 """|log ρ| is clamped here, as in verl, so that ρ stays finite: e²⁰ ≈ 4.9e8. No gradient flows beyond."""
 
 
+def log_ratio(logprobs: Float[Tensor, "B T"], others: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """log(π/π_other) of each token in nats, clamped at ±20, where its gradient stops."""
+    return (logprobs - others).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
+
+
 class Ratio(Component):
     """ρ [B T] > 0: the probability ratio that the surrogate reads."""
 
@@ -43,7 +48,7 @@ class TokenRatio(Ratio):
     """
 
     def __call__(self, *, logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        return (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+        return log_ratio(logprobs, old_logprobs).exp()
 
 
 @dataclass(frozen=True, kw_only=True)

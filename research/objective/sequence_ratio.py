@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from research.objective.ratio import LOG_RATIO_BOUND, Ratio
+from research.objective.ratio import LOG_RATIO_BOUND, Ratio, log_ratio
 
 
 def _mean_over(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1"]:
@@ -119,5 +119,5 @@ class MeanTokenRatio(Ratio):
     def __call__(
         self, *, logprobs: Float[Tensor, "B T"], old_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T"]:
-        ratio = (logprobs - old_logprobs).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+        ratio = log_ratio(logprobs, old_logprobs).exp()
         return _mean_over(ratio, mask).repeat(1, mask.shape[1])
