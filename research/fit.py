@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
         return json.loads((folder / RESULT).read_text())
     forget_peak()
     module, data, trainer = instantiate(recipe, **trainer_settings(settings, folder, list(callbacks)))
-    train(trainer, module, data, settings, folder)
+    with closing(module.rollouts.sampler):
+        train(trainer, module, data, settings, folder)
     if settings.save_policy:
         module.model.save(folder / "policy")
     return write_result(folder, data, settings)
@@ -59,7 +61,9 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None) -> tuple[dic
     """
     settings = recipe.run_settings()
     module, data, trainer = instantiate(recipe, **{**trainer_settings(settings, folder, []), "logger": False})
-    trainer.validate(module, data, ckpt_path=str(checkpoint) if checkpoint else None, verbose=False, weights_only=False)
+    path = str(checkpoint) if checkpoint else None
+    with closing(module.rollouts.sampler):
+        trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=False)
     return module.evaluation.metrics(module.evaluated), module.evaluation.items(module.evaluated)
 
 

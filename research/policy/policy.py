@@ -106,6 +106,20 @@ class Policy(nn.Module):
         """The transformers model inside, adapters and all."""
         return self.model.get_base_model() if self.spec.lora else self.model  # pyright: ignore
 
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer is the embedding."""
+        return _head(self.causal_lm).weight is self.causal_lm.get_input_embeddings().weight  # pyright: ignore
+
+    @contextmanager
+    def at_temperature(self, temperature: float) -> Iterator[None]:
+        """Values of the distribution at another temperature."""
+        own, self.temperature = self.temperature, temperature
+        try:
+            yield
+        finally:
+            self.temperature = own
+
     def save(self, folder: Path) -> None:
         """Write model and tokenizer as transformers reads them, adapters merged into the weights they adapt."""
         model = deepcopy(self.model).merge_and_unload() if self.spec.lora else self.model  # pyright: ignore

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, TopPLogitsWarper
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from research.rollouts.sampler import Decoding
-from research.rollouts.transformers import TransformersSampler
+from research.rollouts.transformers import StopStrings, TransformersSampler, warpers
 
 ROOM = 16
 """Positions that the key-value cache grows by; a little at a time, since close packing is read twice as fast."""
@@ -99,10 +99,13 @@ class CompactSampler(TransformersSampler):
         mask, position = (value.repeat_interleave(n, 0) for value in (mask, position))
         mask = torch.cat([mask, mask.new_ones(N * n, T)], dim=1)
         running = torch.ones(N * n, dtype=torch.bool, device=device)
+        stop = StopStrings(self.tokenizer, decoding.stop) if decoding.stop else None
         for t in range(T):
             token = torch.multinomial(scores.exp(), 1)
             tokens[live, t], logprobs[live, t] = token[:, 0], scores.gather(1, token)[:, 0]
             running = running & ~torch.isin(token[:, 0], end)
+            if stop is not None:
+                running = running & ~stop(tokens[live, : t + 1], None)
             left = int(running.sum())
             if left == 0 or t + 1 == T:
                 break
@@ -126,9 +129,9 @@ class CompactSampler(TransformersSampler):
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        scores = logits.float() / decoding.temperature
-        if decoding.top_p < 1:
-            scores = TopPLogitsWarper(decoding.top_p)(ids, scores)  # pyright: ignore[reportArgumentType]
+        scores = logits.float()
+        for warp in warpers(decoding):
+            scores = warp(ids, scores)  # pyright: ignore[reportArgumentType]
         return torch.log_softmax(scores, -1)
 
     def _cache(self) -> DynamicCache:

@@ -1,6 +1,6 @@
 """How a step's groups are sampled: the engine, whose completions, which groups train, how many and how long."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from research.rollouts.collect import Collector
 from research.rollouts.retire import Retire
@@ -26,6 +26,12 @@ class Rollouts:
     """A completion is cut here."""
     temperature: float = 1.0
     """Of sampling, and of every log-probability in training; above 0."""
+    top_p: float = 1.0
+    """Samples from the smallest set of tokens with this much probability; below 1 not with an importance correction."""
+    top_k: int = 0
+    """Samples from this many tokens, 0 from all; above 0 not with an importance correction."""
+    stop: list[str] = field(default_factory=list)
+    """A completion ends with the first of these strings that it contains."""
 
     def __post_init__(self) -> None:
         if self.completions_per_prompt < 1:
@@ -35,5 +41,11 @@ class Rollouts:
         self.decoding()
 
     def decoding(self) -> Decoding:
-        """Untruncated sampling, so that the sampler's distribution is the policy's."""
-        return Decoding(max_tokens=self.max_completion_tokens, temperature=self.temperature)
+        """How the completions that train are drawn."""
+        return Decoding(
+            max_tokens=self.max_completion_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            stop=tuple(self.stop),
+        )

@@ -1,7 +1,7 @@
 """The sampler slot: an engine that completes prompts with the policy's current weights."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +18,51 @@ class Decoding:
     temperature: float = 1.0
     """Divides the logits; above 0. `rollout_logprobs` are taken after it."""
     top_p: float = 1.0
-    """Keeps the smallest set of tokens with this much probability; in (0, 1]. Below 1 for evaluation only."""
+    """Keeps the smallest set of tokens with this much probability; in (0, 1]."""
+    top_k: int = 0
+    """Keeps this many tokens, the most probable ones; 0 keeps all."""
+    stop: tuple[str, ...] = ()
+    """A completion ends with the first of these strings that it contains, as with an end token."""
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 1, f"Decoding: max_tokens is at least 1, got {self.max_tokens}")
         require(self.temperature > 0, f"Decoding: temperature is above 0, got {self.temperature}")
         require(0 < self.top_p <= 1, f"Decoding: top_p is in (0, 1], got {self.top_p}")
+        require(self.top_k >= 0, f"Decoding: top_k is at least 0, got {self.top_k}")
+        require(all(self.stop), f"Decoding: a stop string has at least one character, got {list(self.stop)}")
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens can never be drawn, so that the sampler's distribution is not the policy's."""
+        return self.top_p < 1 or self.top_k > 0
 
 
 class Sampler(ABC):
-    """An engine that samples groups."""
+    """An engine that samples groups.
+
+    One that samples with the policy's own parameters needs `attach` and `sample` only. One that keeps weights of its
+    own takes them over in `sync`, and `tolerance` says how exactly its log-probabilities must then be the policy's.
+    """
+
+    tolerance: float | None = None
+    """Largest gap, in nats, between its log-probability of a token and the policy's; None if they share parameters."""
 
     @abstractmethod
     def attach(self, model: Any, tokenizer: Any) -> None:
-        """Sample from this model from now on (its weights at each call, not a copy of them)."""
+        """Sample from this model from now on."""
+
+    def sync(self, version: int) -> Mapping[str, float]:
+        """Sample with the model's weights as they are now, which are of this version; what was measured on the way.
+
+        Every rank calls it, and it wakes an engine that sleeps.
+        """
+        return {}
+
+    def sleep(self) -> None:  # noqa: B027 (most samplers have nothing to do)
+        """Leave the device's memory to the update, until the next `sync`."""
+
+    def close(self) -> None:  # noqa: B027
+        """End what was started."""
 
     @abstractmethod
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:

@@ -55,6 +55,15 @@ class StartPolicy(Source):
     """
 
     def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+        """Keep a frozen copy of the model.
+
+        Raises: UserError if the sampler has weights of its own.
+        """
+        if sampler.tolerance is not None:
+            raise UserError(
+                f"StartPolicy samples with a frozen copy of the start, which {type(sampler).__name__} has no room for: "
+                "take CompactSampler or TransformersSampler, or CurrentPolicy"
+            )
         self.sampler = copy(sampler)
         self.start = deepcopy(model).requires_grad_(False).eval()
         self.sampler.attach(self.start, tokenizer)

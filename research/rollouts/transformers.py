@@ -5,14 +5,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TemperatureLogitsWarper,
+    TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
@@ -49,6 +52,35 @@ class _ChosenLogProbs(LogitsProcessor):
             self.columns.append(log_p.gather(-1, drawn[:, None]).squeeze(-1))
 
 
+class StopStrings(StoppingCriteria):
+    """Whether completions contain one of some strings, which ends them.
+
+    Args:
+        tokenizer: decodes.
+        strings: at least one.
+        prompt_tokens: how many tokens of a row are not its completion.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prompt_tokens: int = 0) -> None:
+        self.tokenizer, self.strings, self.prompt_tokens = tokenizer, strings, prompt_tokens
+        self.longest = max(len(string.encode()) for string in strings)
+        self.unseen = set(tokenizer.all_special_ids)
+
+    def __call__(self, input_ids: Int[Tensor, "B S"], scores: Any, **kwargs: Any) -> Bool[Tensor, " B"]:
+        """For each row, whether its last tokens contain a string."""
+        ended = [self.in_tail(row) for row in input_ids[:, self.prompt_tokens :].tolist()]
+        return torch.tensor(ended, device=input_ids.device)
+
+    def in_tail(self, ids: Sequence[int]) -> bool:
+        """Whether a string is in the text of the last tokens, as many as the longest string has bytes."""
+        text = self.tokenizer.decode([token for token in ids if token not in self.unseen][-self.longest :])
+        return any(string in text for string in self.strings)
+
+    def end(self, ids: Sequence[int]) -> int | None:
+        """How many tokens a completion has up to its first string; None if it contains none."""
+        return next((t for t in range(1, len(ids) + 1) if self.in_tail(ids[:t])), None)
+
+
 class TransformersSampler(Sampler):
     """Samples with the policy itself, through `generate`.
 
@@ -83,7 +115,7 @@ class TransformersSampler(Sampler):
         self.model.eval()
         drawn, logprobs = self.generate(encoded["input_ids"], encoded["attention_mask"], n, decoding)
         self.model.train(was_training)
-        completions = self._completions(drawn.cpu().tolist(), logprobs.cpu().tolist())
+        completions = self._completions(drawn.cpu().tolist(), logprobs.cpu().tolist(), decoding)
         return [
             Group(
                 prompt=prompt,
@@ -109,24 +141,34 @@ class TransformersSampler(Sampler):
                 temperature=1.0,
                 top_p=1.0,
                 top_k=0,
-                logits_processor=LogitsProcessorList([*_warpers(decoding), recorder]),
+                logits_processor=LogitsProcessorList([*warpers(decoding), recorder]),
+                stopping_criteria=StoppingCriteriaList(
+                    [StopStrings(self.tokenizer, decoding.stop, input_ids.shape[1])] if decoding.stop else []
+                ),
             )
         return sequences[:, input_ids.shape[1] :], recorder.finish(sequences)
 
-    def _completions(self, drawn: list[list[int]], logprobs: list[list[float]]) -> list[Completion]:
-        end = self._end_tokens()
-        lengths = [next((t + 1 for t, token in enumerate(row) if token in end), len(row)) for row in drawn]
-        kept = [row[:length] for row, length in zip(drawn, lengths, strict=True)]
+    def _completions(self, drawn: list[list[int]], logprobs: list[list[float]], decoding: Decoding) -> list[Completion]:
+        lengths = [self._length(row, decoding) for row in drawn]
+        kept = [row[: length or None] for row, length in zip(drawn, lengths, strict=True)]
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
         return [
             Completion(
                 token_ids=tuple(ids),
                 rollout_logprobs=tuple(values[: len(ids)]),
                 text=text,
-                finish_reason="stop" if ids[-1] in end else "length",
+                finish_reason="length" if length is None else "stop",
             )
-            for ids, values, text in zip(kept, logprobs, texts, strict=True)
+            for ids, length, values, text in zip(kept, lengths, logprobs, texts, strict=True)
         ]
+
+    def _length(self, row: list[int], decoding: Decoding) -> int | None:
+        """Tokens up to the one that ended the completion; None if nothing did."""
+        end = self._end_tokens()
+        length = next((t + 1 for t, token in enumerate(row) if token in end), None)
+        if not decoding.stop:
+            return length
+        return StopStrings(self.tokenizer, decoding.stop).end(row[:length]) or length
 
     @contextmanager
     def _own_settings_aside(self) -> Iterator[None]:
@@ -145,10 +187,13 @@ class TransformersSampler(Sampler):
         return set(end) if isinstance(end, list) else {end}
 
 
-def _warpers(decoding: Decoding) -> list[LogitsProcessor]:
-    warpers: list[LogitsProcessor] = []
+def warpers(decoding: Decoding) -> list[LogitsProcessor]:
+    """What turns logits into those of the distribution that is drawn from: temperature, then top-k, then top-p."""
+    chain: list[LogitsProcessor] = []
     if decoding.temperature != 1.0:
-        warpers.append(TemperatureLogitsWarper(decoding.temperature))
+        chain.append(TemperatureLogitsWarper(decoding.temperature))
+    if decoding.top_k > 0:
+        chain.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p < 1.0:
-        warpers.append(TopPLogitsWarper(decoding.top_p))
-    return warpers
+        chain.append(TopPLogitsWarper(decoding.top_p))
+    return chain

@@ -30,6 +30,12 @@ def run_fault(module: Any) -> str | None:
             f"{type(surrogate).__name__} compares the policy with the one that wrote the completions, and those of "
             f"{type(source).__name__} are not the policy's: take LogLikelihood and NoRatio, or CurrentPolicy"
         )
+    if module.rollouts.decoding().truncates and "rollout_logprobs" in module.needs:
+        readers = [part for part in module.credit.weights if "rollout_logprobs" in part.needs()]
+        return (
+            f"{_names(readers)} compares the policy's log-probabilities with the sampler's, which top_p and top_k take "
+            "over fewer tokens: leave rollouts.top_p at 1 and top_k at 0, or leave the correction out"
+        )
     advantage, critic, iterations = module.credit.advantage, module.critic_spec, module.iterations
     if "values" in module.needs and critic is None:
         return f"{type(advantage).__name__} reads values, and model.critic is null: say how they are learned"

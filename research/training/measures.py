@@ -6,6 +6,7 @@ Means over tokens are sums divided by counts at the end, so micro-batches cannot
 from collections import defaultdict
 from statistics import fmean
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -81,6 +82,30 @@ def ranked_right(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -> f
     return float(((ahead > 0).float() + 0.5 * (ahead == 0).float())[pairs].mean())
 
 
+def importance_measures(log_importance: Float[Tensor, " K"]) -> dict[str, float]:
+    """How far the sampler's distribution is from the policy's it was meant to be, over the tokens that gain.
+
+    Args:
+        log_importance: old_logprobs − rollout_logprobs of at least one token, nats.
+
+    Example:
+        >>> importance_measures(torch.tensor([0.0, 0.0]))["rollouts/importance_effective_share"]
+        1.0
+    """
+    gap, importance = log_importance.abs(), log_importance.double().exp()
+    low, high = np.quantile(importance.numpy(), [0.01, 0.99])
+    return {
+        "rollouts/logprob_gap_mean": float(gap.mean()),  # |old − rollout|, nats
+        "rollouts/logprob_gap_max": float(gap.max()),  # nats
+        "rollouts/importance_mean": float(importance.mean()),  # exp(old − rollout); 1 where engine and trainer agree
+        "rollouts/importance_max": float(importance.max()),
+        "rollouts/importance_p01": float(low),  # 1 % of the tokens are below
+        "rollouts/importance_p99": float(high),  # 1 % of the tokens are above
+        # (Σρ)² / (n Σρ²): the share of the tokens that the correction leaves; 0 to 1
+        "rollouts/importance_effective_share": float(importance.mean() ** 2 / importance.square().mean()),
+    }
+
+
 class UpdateMeasures:
     """Sums over the micro-batches of a step's updates.
 
@@ -90,19 +115,24 @@ class UpdateMeasures:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
-        self.ratio_max, self.importance_gap_max = 0.0, 0.0
+        self.ratio_max = 0.0
+        self.log_importance: list[Tensor] = []
 
-    def add_rows(self, rows: UpdateBatch, terms: Terms, leaves: list[Tensor]) -> None:
-        """Add one micro-batch; `leaves` are the log-probabilities and entropies that `terms` were computed from."""
+    def add_rows(self, rows: UpdateBatch, terms: Terms, leaves: list[Tensor], old: Tensor | None) -> None:
+        """Add one micro-batch.
+
+        Args:
+            rows: the micro-batch.
+            terms: its objective.
+            leaves: the log-probabilities and entropies that the terms were computed from.
+            old: the policy's log-probabilities when the rows were sampled; None where they are not known.
+        """
         read, advantages = rows["mask"], rows["advantages"]
         mask = read & rows.gains[:, None]
         logprobs, entropies = leaves[0].detach(), leaves[1].detach()
         slope = torch.autograd.grad(terms.gain.sum(), leaves[0], allow_unused=True)[0]
         still = torch.zeros_like(mask) if slope is None else mask & (slope == 0)
         up, down = still & (advantages > 0), still & (advantages < 0)
-        gap = (
-            (rows["old_logprobs"] - rows["rollout_logprobs"]).abs()[mask] if "old_logprobs" in rows.quantities else None
-        )
         for name, value in {
             "tokens_read": read.sum(),
             "tokens": mask.sum(),
@@ -114,12 +144,12 @@ class UpdateMeasures:
             "clipped_up": up.sum(),
             "clipped_down": down.sum(),
             "clipped_up_probability": logprobs[up].exp().sum(),
-            "gap": gap.sum() if gap is not None else 0.0,
         }.items():
             self.sums[name] += float(value)
         if mask.any():
             self.ratio_max = max(self.ratio_max, float(terms.ratio.detach()[mask].max()))
-            self.importance_gap_max = max(self.importance_gap_max, float(gap.max()) if gap is not None else 0.0)
+            if old is not None:
+                self.log_importance.append((old - rows["rollout_logprobs"])[mask].cpu())
 
     def add_step(self, step: tuple[float, bool] | None) -> None:
         """Add a minibatch: the gradient's norm and whether it was applied; None if only the critic learned."""
@@ -146,8 +176,7 @@ class UpdateMeasures:
             "objective/clip_low_fraction": s["clipped_down"] / tokens,  # Â < 0 and no gradient; share of tokens
             "objective/clip_high_probability": s["clipped_up_probability"] / max(1.0, s["clipped_up"]),  # 0 to 1
             "objective/gradient_norm": s["gradient_norm"] / taken,  # before clipping
-            "rollouts/logprob_gap_mean": s["gap"] / tokens,  # |old − rollout|, nats
-            "rollouts/logprob_gap_max": self.importance_gap_max,  # nats
+            **(importance_measures(torch.cat(self.log_importance)) if self.log_importance else {}),
             "tokens_trained": s["tokens_read"],
             "optimizer_steps": s["taken"],
             "nonfinite_updates": s["steps"] - s["taken"],

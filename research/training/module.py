@@ -26,6 +26,7 @@ from research.training.measures import UpdateMeasures, collected_measures, credi
 from research.training.memory import state_bytes
 from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
 from research.training.phases import Phases
+from research.training.sync import Sync
 from research.training.updates import Updates
 from research.training.warm_start import resolve_path
 from research.types import Group, Prompt, UpdateBatch
@@ -81,7 +82,9 @@ class RLModule(LightningModule):
         self.totals: dict[str, float] = {}
         self.steps_done = 0
         self.entropy_coefficient = objective.entropy.start
+        self.weights_version = 0
         self.policy: Policy | None = None
+        self.sync: Sync | None = None
         self.critic: Critic | None = None
         self.reward_model: RewardModel | None = None
 
@@ -89,10 +92,12 @@ class RLModule(LightningModule):
 
     def training_step(self, prompts: list[Prompt], _: int) -> None:
         """One step: collect, reward, credit, update."""
+        synced = self.sync_sampler(prompts)
         if self.iterations is not None and self.steps_done % self.iterations.steps == 0:
             self.begin_iteration(self.iterations)
         collected = self.collect(prompts)
-        measures = collected_measures(collected)
+        self.synced.sleep()
+        measures = collected_measures(collected) | synced
         measures["rollouts/prompts_retired"] = len(self.trainer.datamodule.stream.retired)  # pyright: ignore  # prompts
         if collected.groups:
             batch = self.credit(self.reward(self.assemble(collected.groups)))
@@ -121,6 +126,11 @@ class RLModule(LightningModule):
         with self.phases("verifying"):
             verified = [self.rewards.verify_steps(self.rewards.verify(group), self.decode) for group in groups]
             return [replace(group, step=self.steps_done) for group in verified]
+
+    def sync_sampler(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """Let the sampler have the policy's weights as they are now, and prove it."""
+        with self.phases("syncing"):
+            return self.synced(self.weights_version, prompts, derive_seed(self.seed, "proof", self.steps_done))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of completion tokens, as the sampler gives it."""
@@ -216,6 +226,7 @@ class RLModule(LightningModule):
         """
         values = self.model(rows, entropy_gradient="entropies" in self.objective.needs())
         leaves = [values.logprobs.detach().requires_grad_(), values.entropies.detach().requires_grad_()]
+        known = "old_logprobs" in rows.quantities or self.updates.on_policy
         old = rows.quantities.get("old_logprobs", values.logprobs.detach())
         terms = self.objective({**rows.quantities, "old_logprobs": old, "logprobs": leaves[0], "entropies": leaves[1]})
         gradients = torch.autograd.grad(terms.loss, leaves, retain_graph=True, allow_unused=True)
@@ -223,7 +234,7 @@ class RLModule(LightningModule):
         used = [(value, g) for value, g in pairs if g is not None and bool(g.any())]
         if used:
             torch.autograd.backward([value for value, _ in used], [g for _, g in used])
-        measures.add_rows(rows, terms, leaves)
+        measures.add_rows(rows, terms, leaves, old if known and self.rollouts.source.of_policy else None)
 
     def optimizer_step(self, learns: bool = True) -> tuple[float, bool] | None:
         """One step of each optimizer; the policy's gradient norm before clipping, and whether its step was taken.
@@ -235,6 +246,7 @@ class RLModule(LightningModule):
         clip = self.optimization.gradient_clip
         stepping = optimizers if learns else optimizers[1:]
         taken = [guarded_step(optimizer, clip=clip, guard=self.guard) for optimizer in stepping]
+        self.weights_version += 1
         for optimizer in optimizers:
             optimizer.zero_grad()
         return taken[0] if learns else None
@@ -246,6 +258,12 @@ class RLModule(LightningModule):
         """The policy, once it is loaded."""
         assert self.policy is not None, "setup comes first"
         return self.policy
+
+    @property
+    def synced(self) -> Sync:
+        """What keeps the sampler's weights the policy's, once that is loaded."""
+        assert self.sync is not None, "setup comes first"
+        return self.sync
 
     @property
     def annotates(self) -> bool:
@@ -272,6 +290,9 @@ class RLModule(LightningModule):
                     self.reward_model = RewardModel(self.iterations.reward_model, self.policy)
             self.rollouts.sampler.attach(self.policy.model, self.policy.tokenizer)
             self.rollouts.source.attach(self.rollouts.sampler, self.policy.model, self.policy.tokenizer)
+            self.sync = Sync(
+                self.rollouts.sampler, self.policy, assemble=self.assemble, temperature=self.rollouts.temperature
+            )
             self.totals["cost/state_bytes"] = state_bytes(
                 [*self.children(), *self.model.frozen, *self.rollouts.source.frozen]
             )
@@ -328,6 +349,7 @@ class RLModule(LightningModule):
 
     def validation_step(self, prompts: list[Prompt], index: int) -> None:
         """Sample and verify one chunk of held-out prompts."""
+        self.sync_sampler(prompts)
         groups = self.rollouts.sampler.sample(
             prompts,
             n=self.evaluation.completions_per_prompt,
@@ -390,4 +412,5 @@ class RLModule(LightningModule):
             self.model.load_reference(state["reference"])
         if self.reward_model is not None:
             self.reward_model.history = state["history"]
+        self.weights_version += 1
         set_random_states(state["random"])

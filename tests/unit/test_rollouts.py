@@ -150,11 +150,19 @@ class TestKeep:
 class TestDecoding:
     @pytest.mark.parametrize(
         "fields",
-        [{"max_tokens": 0}, {"temperature": 0.0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}],
+        [
+            {"max_tokens": 0},
+            {"temperature": 0.0},
+            {"temperature": -1.0},
+            {"top_p": 0.0},
+            {"top_p": 1.1},
+            {"top_k": -1},
+            {"stop": ("",)},
+        ],
     )
     def test_out_of_range(self, fields: dict[str, Any]) -> None:
         name = next(iter(fields))
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=f"{name}|a {name} string"):
             Decoding(**{"max_tokens": 4, **fields})
 
 
@@ -260,7 +268,7 @@ class TestTransformersSampler:
             alone = [float(log_p[p + t - 1, token]) for t, token in enumerate(c.token_ids)]
             assert c.rollout_logprobs == pytest.approx(alone, abs=1e-5)  # float32
 
-    @pytest.mark.parametrize("decoding", [{"temperature": 0.5}, {"temperature": 2.0}, {"top_p": 0.5}])
+    @pytest.mark.parametrize("decoding", [{"temperature": 0.5}, {"temperature": 2.0}, {"top_p": 0.5}, {"top_k": 3}])
     def test_log_probabilities_are_of_the_distribution_drawn_from(
         self, decoding: dict[str, float], sample: Callable[..., list[Group]], policy: Policy
     ) -> None:
@@ -271,7 +279,7 @@ class TestTransformersSampler:
         p = torch.softmax(logits / decoding.get("temperature", 1.0), -1)
         order = p.argsort(descending=True)
         before = p[order].cumsum(0) - p[order]
-        kept = order[before < decoding.get("top_p", 1.0)]
+        kept = order[before < decoding.get("top_p", 1.0)][: int(decoding.get("top_k", len(order)))]
         share = torch.zeros_like(p)
         share[kept] = p[kept] / p[kept].sum()
         for c in group.completions:
@@ -301,6 +309,20 @@ class TestTransformersSampler:
         for c in rows:
             assert not {semicolon, end} & set(c.token_ids[:-1])
             assert c.truncated == (c.token_ids[-1] not in (semicolon, end))
+
+    def test_a_stop_string_ends_a_completion_as_an_end_token_does(
+        self, sample: Callable[..., list[Group]], policy: Policy
+    ) -> None:
+        rows = completions(sample(self.TEXTS, n=16, max_tokens=12, stop=(";", "+1")))
+        ended = [c for c in rows if ";" in c.text or "+1" in c.text]
+        assert len([c for c in ended if c.text.endswith("+1")]) > 0
+        for c in ended:
+            assert c.finish_reason == "stop"
+            assert c.text.endswith((";", "+1"))
+            assert len(c.rollout_logprobs) == len(c.token_ids)
+            assert not any(string in c.text[:-1] for string in (";", "+1"))
+        for c in rows:
+            assert c.truncated == (c not in ended and c.token_ids[-1] != policy.tokenizer.eos_token_id)
 
     def test_refuses_no_rows(self) -> None:
         with pytest.raises(ValueError, match="max_rows is at least 1"):

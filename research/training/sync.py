@@ -1,0 +1,104 @@
+"""The sampler has the policy's weights, and it is proved each time that it takes them over."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from research.errors import UserError
+from research.policy import Policy
+from research.rollouts import Decoding, Sampler
+from research.types import Group, Prompt, UpdateBatch
+
+PROMPTS, TOKENS = 4, 16
+"""A proof samples this many prompts once, this many tokens at the most."""
+
+
+class Sync:
+    """Keeps a sampler's weights those of the policy.
+
+    After every take-over a handful of tokens is drawn without truncation, and scored by the policy too: if both have
+    the same weights, their log-probabilities agree within the sampler's `tolerance`. A sampler that shares the policy's
+    parameters has nothing to take over and nothing to prove.
+
+    Args:
+        sampler: is brought up to date.
+        policy: whose weights it takes.
+        assemble: groups → an update batch.
+        temperature: of the proof's tokens: the one of sampling.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        policy: Policy,
+        *,
+        assemble: Callable[[Sequence[Group]], UpdateBatch],
+        temperature: float,
+    ) -> None:
+        self.sampler, self.policy, self.assemble = sampler, policy, assemble
+        self.decoding = Decoding(max_tokens=TOKENS, temperature=temperature)
+        self.version: int | None = None
+        self.slept = False
+
+    def __call__(self, version: int, prompts: Sequence[Prompt], seed: int) -> dict[str, float]:
+        """Bring the sampler to this version of the policy's weights, unless it has it; what the proof measured.
+
+        Raises: UserError if the sampler's log-probabilities are not the policy's.
+        """
+        if version == self.version and not self.slept:
+            return {}
+        measures = dict(self.sampler.sync(version))
+        if self.sampler.tolerance is not None:
+            measures |= self.prove(prompts[:PROMPTS], self.sampler.tolerance, seed)
+        self.version, self.slept = version, False
+        return measures
+
+    def sleep(self) -> None:
+        """Let the sampler sleep; the next call wakes it."""
+        if self.sampler.tolerance is not None:
+            self.sampler.sleep()
+            self.slept = True
+
+    def prove(self, prompts: Sequence[Prompt], tolerance: float, seed: int) -> dict[str, float]:
+        """Draw a few tokens and score them again.
+
+        Raises: UserError if the gap is above the tolerance, or not a number; it names the likely cause.
+        """
+        batch = self.assemble(self.sampler.sample(prompts, n=1, decoding=self.decoding, seed=seed))
+        gap = self._gap(batch, self.policy.annotate(batch, batch.input_ids.numel()).logprobs)
+        if not gap.max() <= tolerance:
+            raise UserError(
+                f"{type(self.sampler).__name__} does not have the policy's weights: its log-probabilities of "
+                f"{len(gap)} tokens are off by up to {gap.max():.2g} nats, {gap.mean():.2g} on average (at most "
+                f"{tolerance:g} is accepted). {self._cause(batch, tolerance)}"
+            )
+        return {
+            "rollouts/sync_gap_mean": float(gap.mean()),  # |policy − sampler| of the proof's tokens, nats
+            "rollouts/sync_gap_max": float(gap.max()),  # nats
+        }
+
+    def _gap(self, batch: UpdateBatch, logprobs: Tensor) -> Tensor:
+        return (logprobs - batch["rollout_logprobs"]).abs()[batch["mask"]]
+
+    def _cause(self, batch: UpdateBatch, tolerance: float) -> str:
+        """The first explanation that holds: the sampler agrees with a policy that differs in just that."""
+        tokens = batch.input_ids.numel()
+        if self.policy.temperature != 1.0:
+            with self.policy.at_temperature(1.0):
+                if self._gap(batch, self.policy.annotate(batch, tokens).logprobs).max() <= tolerance:
+                    return (
+                        "They are right before the temperature: the engine must return processed log-probabilities "
+                        "(logprobs_mode=processed_logprobs)."
+                    )
+        if self.policy.spec.lora is not None:
+            if self._gap(batch, self.policy.reference(batch, tokens).logprobs).max() <= tolerance:
+                return "They are those of the model without its adapter: the engine has not loaded the adapter."
+            return "The likely cause is an old adapter: the engine kept an adapter of an earlier version."
+        if self.slept:
+            return "The likely cause is that the engine lost its weights while it slept, or woke with old ones."
+        if self.policy.tied:
+            return (
+                "The likely cause is a stale output layer: it is tied to the embedding, and the engine may have taken "
+                "over only the embedding."
+            )
+        return "The likely cause is that the engine kept the weights of an earlier version, all or some of them."
