@@ -9,7 +9,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from research.rollouts.sampler import Decoding
-from research.rollouts.transformers import StopStrings, TransformersSampler, warpers
+from research.rollouts.transformers import StopStrings, TransformersSampler, end_tokens, warpers
 
 ROOM = 16
 """Positions that the key-value cache grows by; a little at a time, since close packing is read twice as fast."""
@@ -87,7 +87,7 @@ class CompactSampler(TransformersSampler):
         """The tokens drawn and their log-probabilities, n rows for each prompt; after a row's end token, anything."""
         N, P = input_ids.shape
         T, device = decoding.max_tokens, input_ids.device
-        end = torch.tensor(sorted(self._end_tokens()), device=device)
+        end = torch.tensor(sorted(end_tokens(self.model)), device=device)
         tokens = torch.full((N * n, T), int(end[0]), device=device)
         logprobs = torch.zeros(N * n, T, device=device)
         live = torch.arange(N * n, device=device)

@@ -164,7 +164,7 @@ class TransformersSampler(Sampler):
 
     def _length(self, row: list[int], decoding: Decoding) -> int | None:
         """Tokens up to the one that ended the completion; None if nothing did."""
-        end = self._end_tokens()
+        end = end_tokens(self.model)
         length = next((t + 1 for t, token in enumerate(row) if token in end), None)
         if not decoding.stop:
             return length
@@ -182,9 +182,11 @@ class TransformersSampler(Sampler):
         finally:
             self.model.generation_config = own
 
-    def _end_tokens(self) -> set[int]:
-        end = self.model.generation_config.eos_token_id
-        return set(end) if isinstance(end, list) else {end}
+
+def end_tokens(model: Any) -> set[int]:
+    """The ids that end a completion of this model."""
+    end = model.generation_config.eos_token_id
+    return set(end) if isinstance(end, list) else {end}
 
 
 def warpers(decoding: Decoding) -> list[LogitsProcessor]:
