@@ -5,6 +5,7 @@ Axes: N prompts, G completions a prompt, B = N·G rows (row n·G + g is completi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any, Literal
 
 import torch
@@ -55,17 +56,29 @@ class Group:
     prompt_ids: tuple[int, ...]
     completions: tuple[Completion, ...]
     outcomes: tuple[float, ...] = ()
-    """The verifiers' reward of each completion, before any shaping."""
+    """The reward of each completion before any shaping; NaN for one that could not be judged."""
     right: tuple[bool, ...] = ()
     """Whether every verifier accepted each completion."""
     columns: tuple[tuple[float, ...], ...] = ()
-    """Each verifier's own reward of each completion, in the verifiers' order."""
+    """Each verifier's and reward function's own reward of each completion, in their order; NaN where the outcome is."""
+    faults: tuple[str | None, ...] = ()
+    """What kept a verifier or function from judging each completion, such as a timeout; empty if nothing did."""
     step_rewards: tuple[tuple[float | None, ...], ...] = ()
     """Where steps are verified: for each token of each completion, the reward of the step that ends there, or None."""
     annotations: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
     """Per-token quantities of the policy that sampled the group, by name, one [T_i] for each completion."""
     step: int = 0
     """The step at which the group was sampled."""
+
+    @property
+    def scored(self) -> tuple[bool, ...]:
+        """Whether each completion has a reward."""
+        return tuple(not isnan(outcome) for outcome in self.outcomes)
+
+    @property
+    def known_outcomes(self) -> tuple[float, ...]:
+        """The outcomes of the completions that have one."""
+        return tuple(outcome for outcome in self.outcomes if not isnan(outcome))
 
     @property
     def length_errors(self) -> tuple[int, ...]:
@@ -114,7 +127,7 @@ class UpdateBatch:
         Quantities per group ([N G]) do not survive a selection of rows and are left behind; single numbers are kept.
         """
         lengths, prompt_lengths = self.lengths[index], self.prompt_lengths[index]
-        width, span = int(lengths.max()), int((lengths + prompt_lengths).max())
+        width, span = (int(ends.max()) if len(ends) > 0 else 0 for ends in (lengths, lengths + prompt_lengths))
         B, T = self["mask"].shape
         kept = {}
         for name, value in self.quantities.items():

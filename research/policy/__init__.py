@@ -2,13 +2,15 @@
 
 from research.policy.builtin import TinyModel, character_tokenizer, tiny_model
 from research.policy.logprobs import completion_positions, entropies_of, logprobs_of, micro_batches
-from research.policy.policy import LoRA, Policy, PolicySpec, TokenValues
+from research.policy.policy import LoRA, Policy, PolicySpec
+from research.policy.reader import Reader, TokenValues
 from research.policy.scalar import ScalarModel
 
 __all__ = [
     "LoRA",
     "Policy",
     "PolicySpec",
+    "Reader",
     "ScalarModel",
     "TinyModel",
     "TokenValues",

@@ -1,21 +1,23 @@
 """Loading a policy, and asking it (or its reference) for log-probabilities and entropies."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from research.component import require
 from research.errors import UserError
-from research.policy.logprobs import completion_positions, entropies_from, gathered
+from research.policy.reader import Reader, TokenValues, head_of
+from research.policy.sharding import Shards
 from research.policy.shared import SharedPrompts, can_share, runs
 from research.types import UpdateBatch
 
@@ -51,14 +53,6 @@ class PolicySpec:
     """Allow the model's own code to run while loading."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenValues:
-    """What the policy says of each completion token; 0 on padding."""
-
-    logprobs: Float[Tensor, "B T"]
-    entropies: Float[Tensor, "B T"]
-
-
 def load_pretrained(path: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (float32) and tokenizer from a folder or a hub id.
 
@@ -78,7 +72,7 @@ def load_pretrained(path: str, *, trust_remote_code: bool = False) -> tuple[PreT
     return model, tokenizer
 
 
-class Policy(nn.Module):
+class Policy(Reader):
     """A causal language model that is being trained, and its frozen reference where one is asked for.
 
     Args:
@@ -90,35 +84,40 @@ class Policy(nn.Module):
     """
 
     def __init__(self, spec: PolicySpec, *, temperature: float, with_reference: bool) -> None:
-        super().__init__()
-        self.spec, self.temperature = spec, temperature
-        model, self.tokenizer = load_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
+        model, tokenizer = load_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
         _check_head(model, spec.path)
-        self._shares = can_share(model)
+        bf16 = spec.precision == "bfloat16"
+        reference = deepcopy(model).requires_grad_(False).eval() if with_reference and spec.lora is None else None
+        shares = can_share(model)
+        super().__init__(_with_adapters(model, spec.lora) if spec.lora else model, temperature=temperature, bf16=bf16)
+        self.spec, self.tokenizer = spec, tokenizer
+        self._shares = shares
         self._prompts: SharedPrompts | None = None
+        self._shards: Shards | None = None
         # A plain list hides the frozen copy from parameters() and state_dict(): it is loaded again, never saved.
-        self._reference = [deepcopy(model).requires_grad_(False).eval()] if with_reference and spec.lora is None else []
-        self.model = _with_adapters(model, spec.lora) if spec.lora else model
+        self._reference = [] if reference is None else [Reader(reference, temperature=temperature, bf16=bf16)]
         self.model.train()
 
     @property
-    def causal_lm(self) -> PreTrainedModel:
-        """The transformers model inside, adapters and all."""
-        return self.model.get_base_model() if self.spec.lora else self.model  # pyright: ignore
+    def sharded(self) -> bool:
+        """Whether every rank has a part of the weights only."""
+        return self._shards is not None
 
-    @property
-    def tied(self) -> bool:
-        """Whether the output layer is the embedding."""
-        return _head(self.causal_lm).weight is self.causal_lm.get_input_embeddings().weight  # pyright: ignore
+    def shard(self, mesh: DeviceMesh, *, most: Callable[[int], int]) -> None:
+        """Spread the weights over the ranks of a one-dimensional mesh; from now on all ranks read together.
+
+        Args:
+            mesh: the ranks.
+            most: the largest of the ranks' counts, by a collective call.
+        """
+        self._shares = False
+        self._shards = Shards([self, *self._reference], mesh, most)
 
     @contextmanager
-    def at_temperature(self, temperature: float) -> Iterator[None]:
-        """Values of the distribution at another temperature."""
-        own, self.temperature = self.temperature, temperature
-        try:
+    def whole(self) -> Iterator[None]:
+        """All weights on every rank, for sampling."""
+        with self._shards.whole(self) if self._shards is not None else nullcontext():
             yield
-        finally:
-            self.temperature = own
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer as transformers reads them, adapters merged into the weights they adapt."""
@@ -126,105 +125,80 @@ class Policy(nn.Module):
         model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
         self.tokenizer.save_pretrained(folder)
 
-    def forward(self, batch: UpdateBatch, *, entropy_gradient: bool = True) -> TokenValues:
+    def values(self, batch: UpdateBatch, *, entropy_gradient: bool) -> TokenValues:
         """Log-probabilities and entropies of every completion token of the rows, in one pass, with gradient.
 
         Args:
             batch: the rows.
             entropy_gradient: whether the entropies carry one too; it costs as much memory as the logits.
         """
-        return self._values(self.causal_lm, batch, self._prompts, entropy_gradient)
+        return self(batch, self._prompts, entropy_gradient=entropy_gradient)
 
     def micro_batches(
         self, batch: UpdateBatch, tokens: int, apart: Bool[Tensor, " B"] | None = None
     ) -> Iterator[Int[Tensor, " R"]]:
         """Rows in runs of at most `tokens` padded tokens; those that `apart` marks share no run with the others.
 
-        Until the next run is asked for, `forward` of this one's rows shares prompts with other runs: each is read once.
-        The gradient reaches all weights when the iterator is exhausted.
+        Until the next run is asked for, `values` of this one's rows shares prompts with other runs: each is read once.
+        The gradient reaches all weights when the iterator is exhausted. Where the policy is sharded, each run takes one
+        forward and one backward pass.
         """
+        count = 0
         try:
             for rows, prompts in runs(self.causal_lm if self._shares else None, batch, tokens, apart):
                 self._prompts = prompts
                 yield rows
+                count += 1
         finally:
             self._prompts = None
+        if self._shards is not None:
+            self._shards.keep_up(self, count, backward=True)
+            self._shards.reshard()
 
     @torch.no_grad()
     def annotate(self, batch: UpdateBatch, tokens: int) -> TokenValues:
         """The same without gradient, in micro-batches of at most `tokens` padded tokens."""
-        return self._in_micro_batches(self.causal_lm, batch, tokens)
+        return self._in_micro_batches(self, batch, tokens)
 
     @torch.no_grad()
     def reference(self, batch: UpdateBatch, tokens: int) -> TokenValues:
         """The same from the frozen reference."""
-        with self._reference_model() as model:
-            return self._in_micro_batches(model, batch, tokens)
+        if self.spec.lora is None:
+            self._reference[0].to(self.model.device)  # pyright: ignore[reportArgumentType]
+            return self._in_micro_batches(self._reference[0], batch, tokens)
+        with self.model.disable_adapter():  # pyright: ignore
+            return self._in_micro_batches(self, batch, tokens)
 
     @property
-    def frozen(self) -> list[PreTrainedModel]:
+    def frozen(self) -> list[Reader]:
         """The reference, where it is a model of its own."""
         return self._reference
 
     def reset_reference(self) -> None:
         """The reference becomes the policy as it is now."""
-        self._reference[0].load_state_dict(self.model.state_dict())
+        self._reference[0].model.load_state_dict(self.model.state_dict())
 
     def reference_state(self) -> dict[str, Tensor]:
         """The reference's weights, for a checkpoint."""
-        return self._reference[0].state_dict()
+        return self._reference[0].model.state_dict()
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Take the reference's weights back from a checkpoint."""
-        self._reference[0].load_state_dict(state)
+        self._reference[0].model.load_state_dict(state)
 
-    @contextmanager
-    def _reference_model(self) -> Iterator[PreTrainedModel]:
-        if self.spec.lora:
-            with self.model.disable_adapter():  # pyright: ignore
-                yield self.causal_lm
-        else:
-            yield self._reference[0].to(self.model.device)  # pyright: ignore[reportArgumentType]
-
-    def _in_micro_batches(self, model: PreTrainedModel, batch: UpdateBatch, tokens: int) -> TokenValues:
+    def _in_micro_batches(self, reader: Reader, batch: UpdateBatch, tokens: int) -> TokenValues:
         logprobs = torch.zeros(batch["mask"].shape, device=batch.input_ids.device)
-        entropies = torch.zeros_like(logprobs)
-        for rows, prompts in runs(model if self._shares else None, batch, tokens):
+        entropies, count = torch.zeros_like(logprobs), 0
+        for rows, prompts in runs(reader.causal_lm if self._shares else None, batch, tokens):
             part = batch.rows(rows)
-            values = self._values(model, part, prompts)
+            values = reader(part, prompts)
             width = part["mask"].shape[1]
             logprobs[rows, :width], entropies[rows, :width] = values.logprobs, values.entropies
+            count += 1
+        if self._shards is not None:
+            self._shards.keep_up(reader, count)
+            self._shards.reshard()
         return TokenValues(logprobs=logprobs, entropies=entropies)
-
-    def _values(
-        self, model: PreTrainedModel, batch: UpdateBatch, prompts: SharedPrompts | None, entropy_gradient: bool = False
-    ) -> TokenValues:
-        rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
-        bf16 = self.spec.precision == "bfloat16"
-        with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
-            if prompts is not None:
-                hidden = prompts.hidden(batch)
-            else:
-                # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
-                # A row's last token predicts nothing, so the last column is never read.
-                whole = model.get_decoder()(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
-                hidden = whole[rows, positions]
-            logits = _head(model)(hidden).float() / self.temperature
-        log_p = torch.log_softmax(logits, -1)
-        logprobs = gathered(log_p, batch.input_ids[rows, positions + 1])
-        entropies = entropies_from(log_p if entropy_gradient else log_p.detach())
-        shape = batch["mask"].shape
-        return TokenValues(logprobs=_scatter(logprobs, rows, t, shape), entropies=_scatter(entropies, rows, t, shape))
-
-
-def _scatter(values: Float[Tensor, " K"], rows: Tensor, t: Tensor, shape: torch.Size) -> Float[Tensor, "B T"]:
-    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put((rows, t), values)
-
-
-def _head(model: PreTrainedModel) -> nn.Module:
-    head = model.get_output_embeddings()
-    assert head is not None, "a causal language model has an output layer"
-    return head
 
 
 def _with_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
@@ -238,7 +212,7 @@ def _check_head(model: PreTrainedModel, path: str) -> None:
     """Refuse a model whose logits are not simply head(hidden): a soft cap or scale would be missed by `Policy`."""
     ids = torch.arange(4)[None, :] % model.config.get_text_config().vocab_size
     model.eval()
-    direct = _head(model)(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+    direct = head_of(model)(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
     if not torch.allclose(direct, model(input_ids=ids, use_cache=False).logits, atol=1e-4):
         raise UserError(
             f"{path!r} changes its logits after the output layer (a soft cap or a scale), which is not supported yet"

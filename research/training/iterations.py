@@ -104,7 +104,7 @@ class RewardModel(nn.Module):
             order = random.sample(pool, len(pool))
             for start in range(0, len(order), self.spec.groups_per_update):
                 batch = assemble(order[start : start + self.spec.groups_per_update])
-                values = self.model(batch, entropy_gradient=False)
+                values = self.model.values(batch, entropy_gradient=False)
                 comparison_loss(_rewards(values.logprobs, batch), batch["right"]).backward()
                 torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
                 optimizer.step()

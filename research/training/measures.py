@@ -13,6 +13,7 @@ from torch import Tensor
 
 from research.objective.objective import Terms
 from research.rollouts import Collected
+from research.training.ranks import Ranks
 from research.types import UpdateBatch
 
 
@@ -115,6 +116,7 @@ class UpdateMeasures:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
+        self.steps: dict[str, float] = defaultdict(float)
         self.ratio_max = 0.0
         self.log_importance: list[Tensor] = []
 
@@ -153,20 +155,33 @@ class UpdateMeasures:
 
     def add_step(self, step: tuple[float, bool] | None) -> None:
         """Add a minibatch: the gradient's norm and whether it was applied; None if only the critic learned."""
-        self.sums["minibatches"] += 1
+        self.steps["minibatches"] += 1
         if step is not None:
             norm, taken = step
-            self.sums["steps"] += 1
-            self.sums["taken"] += taken
-            self.sums["gradient_norm"] += norm if taken else 0.0
+            self.steps["steps"] += 1
+            self.steps["taken"] += taken
+            self.steps["gradient_norm"] += norm if taken else 0.0
+
+    def over(self, ranks: Ranks) -> None:
+        """Add what the other ranks measured of their rows; every rank takes the same steps."""
+        if ranks.size == 1:
+            return
+        others = ranks.gather([(dict(self.sums), self.ratio_max, self.log_importance)])
+        self.sums = defaultdict(float)
+        for sums, _, _ in others:
+            for name, value in sums.items():
+                self.sums[name] += value
+        self.ratio_max = max(ratio_max for _, ratio_max, _ in others)
+        self.log_importance = [part for _, _, parts in others for part in parts]
 
     def summary(self) -> dict[str, float]:
         """Means per token and per optimizer step."""
-        s, tokens, taken = self.sums, max(1.0, self.sums["tokens"]), max(1.0, self.sums["taken"])
+        s, steps, tokens = self.sums, self.steps, max(1.0, self.sums["tokens"])
+        taken = max(1.0, steps["taken"])
         return {
             # ½ (V − R)², clipped, a token; mean over minibatches
-            **({"critic/value_loss": s["value_loss"] / s["minibatches"]} if "value_loss" in s else {}),
-            "objective/loss": s["loss"] / max(1.0, s["steps"]),  # −J, mean over minibatches
+            **({"critic/value_loss": s["value_loss"] / steps["minibatches"]} if "value_loss" in s else {}),
+            "objective/loss": s["loss"] / max(1.0, steps["steps"]),  # −J, mean over minibatches
             "objective/entropy_mean": s["entropy"] / tokens,  # nats a token
             "objective/probability_mean": s["probability"] / tokens,  # of the sampled tokens, 0 to 1
             "objective/kl_mean": s["kl"] / max(1.0, s["tokens_read"]),  # β·nats a token
@@ -175,9 +190,9 @@ class UpdateMeasures:
             "objective/clip_high_fraction": s["clipped_up"] / tokens,  # Â > 0 and no gradient; share of tokens
             "objective/clip_low_fraction": s["clipped_down"] / tokens,  # Â < 0 and no gradient; share of tokens
             "objective/clip_high_probability": s["clipped_up_probability"] / max(1.0, s["clipped_up"]),  # 0 to 1
-            "objective/gradient_norm": s["gradient_norm"] / taken,  # before clipping
+            "objective/gradient_norm": steps["gradient_norm"] / taken,  # before clipping
             **(importance_measures(torch.cat(self.log_importance)) if self.log_importance else {}),
             "tokens_trained": s["tokens_read"],
-            "optimizer_steps": s["taken"],
-            "nonfinite_updates": s["steps"] - s["taken"],
+            "optimizer_steps": steps["taken"],
+            "nonfinite_updates": steps["steps"] - steps["taken"],
         }

@@ -26,6 +26,7 @@ from research.training.measures import UpdateMeasures, collected_measures, credi
 from research.training.memory import state_bytes
 from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
 from research.training.phases import Phases
+from research.training.ranks import Ranks
 from research.training.sync import Sync
 from research.training.updates import Updates
 from research.training.warm_start import resolve_path
@@ -83,6 +84,7 @@ class RLModule(LightningModule):
         self.steps_done = 0
         self.entropy_coefficient = objective.entropy.start
         self.weights_version = 0
+        self.ranks = Ranks()
         self.policy: Policy | None = None
         self.sync: Sync | None = None
         self.critic: Critic | None = None
@@ -118,14 +120,15 @@ class RLModule(LightningModule):
 
     def sample(self, prompts: Sequence[Prompt], round_: int) -> list[Group]:
         """One sampling round, and the verifiers' outcomes."""
-        seed = derive_seed(self.seed, "rollouts", self.steps_done, round_)
-        with self.phases("sampling"):
+        own = self.ranks.share(prompts)
+        seed = self.ranks.seed(derive_seed(self.seed, "rollouts", self.steps_done, round_))
+        with self.phases("sampling"), self.model.whole():
             groups = self.rollouts.source.sample(
-                prompts, n=self.rollouts.completions_per_prompt, decoding=self.rollouts.decoding(), seed=seed
+                own, n=self.rollouts.completions_per_prompt, decoding=self.rollouts.decoding(), seed=seed
             )
         with self.phases("verifying"):
             verified = [self.rewards.verify_steps(self.rewards.verify(group), self.decode) for group in groups]
-            return [replace(group, step=self.steps_done) for group in verified]
+            return self.ranks.gather([replace(group, step=self.steps_done) for group in verified])
 
     def sync_sampler(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """Let the sampler have the policy's weights as they are now, and prove it."""
@@ -144,7 +147,7 @@ class RLModule(LightningModule):
         if fresh:
             with self.phases("annotating"):
                 batch = self.assemble([groups[k] for k in fresh])
-                values = self.model.annotate(batch, self.updates.micro_batch_tokens)
+                values = self.ranks.read(lambda rows: self.model.annotate(rows, self.updates.micro_batch_tokens), batch)
                 tokens = {"old_logprobs": values.logprobs.cpu(), "entropies": values.entropies.cpu()}
             G = self.rollouts.completions_per_prompt
             for j, k in enumerate(fresh):
@@ -169,7 +172,8 @@ class RLModule(LightningModule):
             batch = batch.with_quantities(entropy_coefficient=coefficient)
         if "ref_logprobs" in self.needs:
             with self.phases("reference"):
-                batch = batch.with_quantities(ref_logprobs=self.model.reference(batch, tokens).logprobs)
+                values = self.ranks.read(lambda rows: self.model.reference(rows, tokens), batch)
+                batch = batch.with_quantities(ref_logprobs=values.logprobs)
         if self.reward_model is not None:
             with self.phases("reward_model"):
                 batch = self.reward_model.judge(batch, tokens)
@@ -202,14 +206,15 @@ class RLModule(LightningModule):
         learns = self.critic is None or self.steps_done >= self.critic.spec.pretrain_steps
         with self.phases("updating"):
             for minibatch in self.updates.split(batch, derive_seed(self.seed, "updates", self.steps_done)):
-                quiet = ~minibatch.gains
-                for rows in self.model.micro_batches(minibatch, self.updates.micro_batch_tokens, apart=quiet):
-                    part = minibatch.rows(rows)
+                part = self.ranks.rows(self.read_rows(minibatch))
+                quiet = ~part.gains
+                for rows in self.model.micro_batches(part, self.updates.micro_batch_tokens, apart=quiet):
                     if learns and not (self.objective.gain_only and quiet[rows[0]]):
-                        self.backward_rows(part, measures)
+                        self.backward_rows(part.rows(rows), measures)
                     if self.critic is not None:
-                        measures.sums["value_loss"] += self.critic.backward_rows(part)
+                        measures.sums["value_loss"] += self.critic.backward_rows(part.rows(rows))
                 measures.add_step(self.optimizer_step(learns))
+        measures.over(self.ranks)
         summary = measures.summary()
         if "entropy_coefficient" in self.needs:
             summary["objective/entropy_coefficient"] = self.entropy_coefficient
@@ -218,20 +223,25 @@ class RLModule(LightningModule):
         )
         return summary
 
+    def read_rows(self, minibatch: UpdateBatch) -> UpdateBatch:
+        """The rows that have a part in the objective, or that the critic learns from."""
+        everything = self.critic is not None or not self.objective.gain_only
+        return minibatch if everything else minibatch.rows(minibatch.gains.nonzero()[:, 0])
+
     def backward_rows(self, rows: UpdateBatch, measures: UpdateMeasures) -> None:
         """Add the gradient of −J of these rows.
 
         The objective is differentiated with respect to the log-probabilities first: a token whose gain has no gradient
         there is a clipped one, whatever the surrogate; and rows without any such gradient need no backward pass.
         """
-        values = self.model(rows, entropy_gradient="entropies" in self.objective.needs())
+        values = self.model.values(rows, entropy_gradient="entropies" in self.objective.needs())
         leaves = [values.logprobs.detach().requires_grad_(), values.entropies.detach().requires_grad_()]
         known = "old_logprobs" in rows.quantities or self.updates.on_policy
         old = rows.quantities.get("old_logprobs", values.logprobs.detach())
         terms = self.objective({**rows.quantities, "old_logprobs": old, "logprobs": leaves[0], "entropies": leaves[1]})
         gradients = torch.autograd.grad(terms.loss, leaves, retain_graph=True, allow_unused=True)
         pairs = zip((values.logprobs, values.entropies), gradients, strict=True)
-        used = [(value, g) for value, g in pairs if g is not None and bool(g.any())]
+        used = [(value, g) for value, g in pairs if g is not None and (self.model.sharded or bool(g.any()))]
         if used:
             torch.autograd.backward([value for value, _ in used], [g for _, g in used])
         measures.add_rows(rows, terms, leaves, old if known and self.rollouts.source.of_policy else None)
@@ -245,11 +255,21 @@ class RLModule(LightningModule):
         optimizers = as_list(self.optimizers())
         clip = self.optimization.gradient_clip
         stepping = optimizers if learns else optimizers[1:]
+        for optimizer in stepping:
+            self.add_gradients(optimizer)
         taken = [guarded_step(optimizer, clip=clip, guard=self.guard) for optimizer in stepping]
         self.weights_version += 1
         for optimizer in optimizers:
             optimizer.zero_grad()
         return taken[0] if learns else None
+
+    def add_gradients(self, optimizer: Any) -> None:
+        """The gradient of all ranks' rows, where each has that of its own; sharded weights have it already."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if not self.model.sharded:
+            self.ranks.add(parameter.grad for parameter in parameters)
 
     # --- what Lightning asks for --------------------------------------------------------------------------------
 
@@ -278,6 +298,7 @@ class RLModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Load the policy, once, and attach the sampler to it."""
+        self.ranks = Ranks.of(self._trainer)
         if self.policy is None:
             spec = replace(self.spec, path=resolve_path(self.spec.path))
             with torch_seed(derive_seed(self.seed, "policy")):
@@ -296,6 +317,13 @@ class RLModule(LightningModule):
             self.totals["cost/state_bytes"] = state_bytes(
                 [*self.children(), *self.model.frozen, *self.rollouts.source.frozen]
             )
+
+    def configure_model(self) -> None:
+        """Shard the policy over the ranks, once, where the strategy asks for it."""
+        if self.device_mesh is not None and not self.model.sharded:
+            if self.critic is not None or self.reward_model is not None:
+                raise UserError("a critic or a reward model is not sharded yet: take the strategy ddp, or one device")
+            self.model.shard(self.device_mesh["data_parallel"], most=self.ranks.most)
 
     def configure_optimizers(self) -> Any:
         """AdamW and its warm-up, advanced by hand once a step; the critic has its own."""
@@ -350,7 +378,14 @@ class RLModule(LightningModule):
     def validation_step(self, prompts: list[Prompt], index: int) -> None:
         """Sample and verify one chunk of held-out prompts."""
         self.sync_sampler(prompts)
-        groups = self.rollouts.sampler.sample(
+        own = self.ranks.share(prompts)
+        with self.model.whole():
+            groups = self.sample_evaluation(own, index)
+        self.evaluated += self.ranks.gather([self.rewards.verify(group) for group in groups])
+
+    def sample_evaluation(self, prompts: list[Prompt], index: int) -> list[Group]:
+        """Completions of held-out prompts."""
+        return self.rollouts.sampler.sample(
             prompts,
             n=self.evaluation.completions_per_prompt,
             decoding=Decoding(
@@ -358,9 +393,8 @@ class RLModule(LightningModule):
                 temperature=self.evaluation.temperature,
                 top_p=self.evaluation.top_p,
             ),
-            seed=derive_seed(self.seed, "evaluation", self.steps_done, index),
+            seed=self.ranks.seed(derive_seed(self.seed, "evaluation", self.steps_done, index)),
         )
-        self.evaluated += [self.rewards.verify(group) for group in groups]
 
     def on_validation_epoch_end(self) -> None:
         """Log the evaluation of the policy after so many steps, item by item too."""

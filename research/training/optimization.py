@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from research.component import require
@@ -93,9 +94,8 @@ def guarded_step(optimizer: Any, *, clip: float, guard: NonFiniteGuard) -> tuple
         guard: counts the steps that are not taken, and stops the run when they do not end.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
-        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+    norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     taken = guard.admit(norm)
     if taken:
         optimizer.step()

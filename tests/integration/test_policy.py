@@ -80,7 +80,7 @@ class TestValues:
         assert len(set(batch.lengths.tolist())) > 2
         assert len(set(batch.prompt_lengths.tolist())) == 2
         logprobs, entropies = naive(policy.model, batch, temperature)
-        for values in (policy(batch), policy.annotate(batch, 40), policy.annotate(batch, 10_000)):
+        for values in (policy.values(batch, entropy_gradient=True), policy.annotate(batch, 40), policy.annotate(batch, 10_000)):
             assert (values.logprobs - logprobs).abs().max() < 1e-6  # float32 at a few nats
             assert (values.entropies - entropies).abs().max() < 1e-6
             assert (values.logprobs[~batch["mask"]] == 0).all()
@@ -102,7 +102,7 @@ class TestGradientOfTheValues:
     def test_only_completion_tokens_have_one(self, tiny_policy: str) -> None:
         policy = build(tiny_policy)
         batch = rows_of(policy)
-        values = policy(batch)
+        values = policy.values(batch, entropy_gradient=True)
         assert values.logprobs.requires_grad
         assert values.entropies.requires_grad
         assert not policy.annotate(batch, 64).logprobs.requires_grad
@@ -113,7 +113,7 @@ class TestGradientOfTheValues:
     def test_is_that_of_all_logits(self, tiny_policy: str) -> None:
         policy = build(tiny_policy)
         batch = rows_of(policy).rows(torch.tensor([2]))
-        policy(batch).logprobs.sum().backward()
+        policy.values(batch, entropy_gradient=True).logprobs.sum().backward()
         mine = torch.cat([p.grad.flatten() for p in policy.parameters()])
         policy.zero_grad()
         p, n = int(batch.prompt_lengths[0]), int(batch.lengths[0])
@@ -150,7 +150,7 @@ def values_and_gradient(policy: Policy, batch: UpdateBatch, runs: Iterable[Tenso
     logprobs, entropies = torch.zeros(2, *batch["mask"].shape)
     for rows in runs:
         part = batch.rows(rows)
-        values, width = policy(part), part["mask"].shape[1]
+        values, width = policy.values(part, entropy_gradient=True), part["mask"].shape[1]
         (weights[0, rows, :width] * values.logprobs + weights[1, rows, :width] * values.entropies).sum().backward()
         logprobs[rows, :width], entropies[rows, :width] = values.logprobs.detach(), values.entropies.detach()
     return logprobs, entropies, torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
@@ -236,7 +236,7 @@ class TestSharedPrompts:
         policy = build(tiny_policy)
         batch = rows_of(policy)
         loop = policy.micro_batches(batch, 10_000)
-        policy(batch.rows(next(iter(loop))))
+        policy.values(batch.rows(next(iter(loop))), entropy_gradient=True)
         loop.close()
         assert policy._prompts is None
         assert all(p.grad is None for p in policy.parameters())
@@ -267,7 +267,7 @@ class TestReference:
         assert torch.equal(policy.reference(batch, 64).logprobs, start)
         optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01, weight_decay=0.1)
         for _ in range(2):
-            (policy(batch).logprobs.mean() + policy(batch).entropies.mean()).backward()
+            (policy.values(batch, entropy_gradient=True).logprobs.mean() + policy.values(batch, entropy_gradient=True).entropies.mean()).backward()
             optimizer.step()
             optimizer.zero_grad()
         assert torch.equal(policy.reference(batch, 64).logprobs, start)
