@@ -24,9 +24,14 @@ class Prompt:
     answer: str
     """The reference answer, as the verifier expects it."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else the source knows: difficulty, level, the row it came from. Three names are read by others:
+    """Anything else the source knows: difficulty, level, the row it came from. Four names are read by others:
     `target`, tokens that the text asks for; `solution`, a reference solution to imitate; `steps`, what each step of a
-    completion may say."""
+    completion may say; `question`, what is asked, where the text says more."""
+
+    @property
+    def question(self) -> str:
+        """What is asked, without the template, the length and the chat markup around it."""
+        return str(self.meta.get("question", self.text))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,25 +7,37 @@ says whether the prompts ask for a length.
 
 from research.prompts.arithmetic import Arithmetic, Difficulty, accepted_steps, right_steps, worked_solution
 from research.prompts.datamodule import PromptData
+from research.prompts.description import Description, Fields
+from research.prompts.extraction import Extraction, Formula, LastBoxed, Pattern, WholeField, WholeNumber
 from research.prompts.gym import ReasoningGym
 from research.prompts.hub import HubDataset
 from research.prompts.jsonl import LocalJsonl
+from research.prompts.named import NamedDataset
 from research.prompts.source import PromptSource
 from research.prompts.stream import PromptStream
 from research.prompts.targets import LengthTarget, NoTarget, Targets
 
 __all__ = [
     "Arithmetic",
+    "Description",
     "Difficulty",
+    "Extraction",
+    "Fields",
+    "Formula",
     "HubDataset",
+    "LastBoxed",
     "LengthTarget",
     "LocalJsonl",
+    "NamedDataset",
     "NoTarget",
+    "Pattern",
     "PromptData",
     "PromptSource",
     "PromptStream",
     "ReasoningGym",
     "Targets",
+    "WholeField",
+    "WholeNumber",
     "accepted_steps",
     "right_steps",
     "worked_solution",

@@ -42,7 +42,7 @@ class LocalJsonl(PromptSource):
     def load(self) -> list[Prompt]:
         """The prompt of each line, in the order of the file."""
         path, reader, prompts = Path(self.path).expanduser(), RowReader.of(self), []
-        for number, row in _json_lines(path):
+        for number, row in json_lines(path):
             prompts.append(reader.prompt(row, id=f"{path.name}/{number}", place=f"{path}:{number}"))
             if len(prompts) == self.limit:
                 break
@@ -51,7 +51,7 @@ class LocalJsonl(PromptSource):
         return prompts
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSONL file with their line numbers; blank lines are passed over."""
     try:
         with path.open("rb") as file:

@@ -1,13 +1,13 @@
 """From a row of somebody's data to a prompt: which field is the question, which is the answer, how both are read."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from research.component import require
 from research.errors import UserError
+from research.prompts.extraction import Extraction, Pattern, WholeField
 from research.types import Prompt
 
 _LISTED = 20
@@ -23,24 +23,34 @@ class RowReader:
     answer_field: str
     """Field of the reference answer, written the same way."""
     template: str = "{prompt}"
-    """Prompt text, in which `{prompt}` stands for the question; no other brace has a meaning."""
-    answer_pattern: str = ""
-    """Regular expression whose first group, where it first matches, is the answer; empty: the whole field is."""
+    """Prompt text, in which `{prompt}` stands for the question; no other brace has a meaning but those of `named`."""
+    extraction: Extraction = field(default_factory=WholeField)
+    """How the answer is found in its field."""
     solution_field: str = ""
     """Field of a reference solution to imitate, written the same way; empty: the rows have none."""
+    context_field: str = ""
+    """Field of what stands before the question in those rows that have something there; empty: no such field."""
+    wrapped: str = "{prompt}"
+    """The template that the question field already has around its questions, and that is taken off."""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Further fields by name: `{name}` in the template stands for such a field, and the meta keeps it."""
 
     def __post_init__(self) -> None:
-        require("{prompt}" in self.template, f"template must contain {{prompt}}, got {self.template!r}")
-        try:
-            groups = re.compile(self.answer_pattern).groups
-        except re.error as error:
-            raise ValueError(f"answer_pattern {self.answer_pattern!r} is no regular expression: {error}") from error
-        require(not self.answer_pattern or groups >= 1, f"answer_pattern {self.answer_pattern!r} has no group")
+        require(
+            "{prompt}" in self.template or any(f"{{{name}}}" in self.template for name in self.named),
+            f"template must contain {{prompt}}, got {self.template!r}",
+        )
 
     @classmethod
     def of(cls, source: Any) -> "RowReader":
-        """The mapping that the fields of the same names of a source describe."""
-        return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
+        """The mapping that the fields of a source describe."""
+        return cls(
+            prompt_field=source.prompt_field,
+            answer_field=source.answer_field,
+            template=source.template,
+            extraction=Pattern(regex=source.answer_pattern) if source.answer_pattern else WholeField(),
+            solution_field=source.solution_field,
+        )
 
     def prompt(self, row: Mapping[str, Any], *, id: str, place: str) -> Prompt:
         """The prompt of one row.
@@ -51,33 +61,79 @@ class RowReader:
             place: where the row stands, for error messages.
 
         Returns: the prompt; its meta holds the row's other fields, as far as they are text, numbers, booleans or null,
-            and the reference `solution` if there is a field for it.
+            the reference `solution` if there is a field for it, and the `question` if the text is more than it.
 
-        Raises: UserError if a field is missing, empty or no text, or if the answer pattern does not match.
+        Raises: UserError if a field is missing, empty or no text, or if no answer is found.
         """
-        question = _text(row, self.prompt_field, place)
-        answer = self._answer(_text(row, self.answer_field, place), place)
+        question = self._question(row, place)
+        answer = self._answer(text_at(row, self.answer_field, place), place)
+        named = {name: _at(row, path, place) for name, path in self.named.items()}
         meta = {k: v for k, v in row.items() if k not in (self.prompt_field, self.answer_field) and _is_scalar(v)}
         if self.solution_field:
-            meta["solution"] = _text(row, self.solution_field, place)
-        return Prompt(id=id, text=self.template.replace("{prompt}", question), answer=answer, meta=meta)
+            meta["solution"] = text_at(row, self.solution_field, place)
+        text = self.template
+        for name, value in named.items():
+            text = text.replace(f"{{{name}}}", str(value))
+        text = text.replace("{prompt}", question)
+        if named:
+            question = ", ".join(f"{name} {value}" for name, value in named.items())
+        if text != question or "question" in meta:
+            meta["question"] = question
+        return Prompt(id=id, text=text, answer=answer, meta={**meta, **named})
+
+    def reads(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has the fields that are read."""
+        paths = [self.prompt_field, self.answer_field, self.solution_field, self.context_field, *self.named.values()]
+        return all(has_field(row, path) for path in paths if path)
+
+    def _question(self, row: Mapping[str, Any], place: str) -> str:
+        before, _, after = self.wrapped.partition("{prompt}")
+        text = text_at(row, self.prompt_field, place, lists=bool(self.named))
+        if not (text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)):
+            raise UserError(f"{place}: field {self.prompt_field!r} is not written with its template {self.wrapped!r}")
+        question = text[len(before) : len(text) - len(after)]
+        context = _at(row, self.context_field, place) if self.context_field else None
+        return f"{context}\n\n{question}" if context and str(context).strip() else question
 
     def _answer(self, text: str, place: str) -> str:
-        if not self.answer_pattern:
-            return text.strip()
-        match = re.search(self.answer_pattern, text)
-        if match is None or not (match[1] or "").strip():
-            what = f"answer_pattern {self.answer_pattern!r} finds no answer in field {self.answer_field!r}"
+        answer = self.extraction(text)
+        if answer is None:
+            what = f"{self.extraction.words} finds no answer in field {self.answer_field!r}"
             raise UserError(f"{place}: {what}, which ends with {text[-60:]!r}")
-        return match[1].strip()
+        return answer
 
 
-def _text(row: Mapping[str, Any], path: str, place: str) -> str:
-    """The field at `path` as text: a whole number without a decimal point, whichever type holds it."""
+def has_field(row: Mapping[str, Any], path: str) -> bool:
+    """Whether there is a value at a dotted path."""
     try:
-        value = _field(row, path)
+        _field(row, path)
+    except LookupError:
+        return False
+    return True
+
+
+def _at(row: Mapping[str, Any], path: str, place: str) -> Any:
+    """The value at a dotted path."""
+    try:
+        return _field(row, path)
     except LookupError:
         raise UserError(f"{place}: no field {path!r}; there are: {_listed(row)}") from None
+
+
+def text_at(row: Mapping[str, Any], path: str, place: str, *, lists: bool = False) -> str:
+    """The field at `path` as text: a whole number without a decimal point, whichever type holds it.
+
+    Args:
+        row: the fields by name.
+        path: of the field, dotted.
+        place: where the row stands, for error messages.
+        lists: whether a list of numbers is text, as Python writes it.
+
+    Raises: UserError if the field is missing, empty or neither text nor a finite number.
+    """
+    value = _at(row, path, place)
+    if lists and isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
+        return str(value)
     if isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
         inside = f"name a field inside it: {_listed(value, path + '.')}" if value else "and it is empty"
         raise UserError(f"{place}: field {path!r} is a {type(value).__name__}, not text; {inside}")

@@ -17,6 +17,10 @@ class PromptSource(ABC):
         Raises: UserError if the source cannot be read; the message names what is missing or malformed.
         """
 
+    def counted(self) -> tuple[Sequence[Prompt], dict[str, int]]:
+        """All prompts, and how many rows were read and left out, for those sources that leave some out."""
+        return self.load(), {}
+
 
 def content_hash(prompts: Sequence[Prompt]) -> str:
     """Twelve hexadecimal digits that change when any prompt's text or answer does."""
