@@ -4,9 +4,13 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from research.types import length_mask
+
+LOGITS = 2**26
+"""Logits that exist at a time: 256 MiB in float32, and about five times as much at the peak of the backward pass."""
 
 
 def completion_positions(
@@ -45,6 +49,64 @@ def gathered(log_p: Float[Tensor, "K V"], targets: Int[Tensor, " K"]) -> Float[T
 def entropies_from(log_p: Float[Tensor, "K V"]) -> Float[Tensor, " K"]:
     """H, of the log-probabilities of the whole vocabulary."""
     return -(log_p.exp() * log_p).sum(-1)
+
+
+def values_from_hidden(
+    head: nn.Module,
+    hidden: Float[Tensor, "K H"],
+    targets: Int[Tensor, " K"],
+    *,
+    temperature: float,
+    entropy_gradient: bool,
+    chunk: int,
+) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
+    """log p(target) and H of softmax(head(hidden) / temperature), with the logits of at most `chunk` tokens at a time.
+
+    More tokens than that are taken chunk by chunk; the backward pass computes the logits of a chunk again, through the
+    head and whatever hangs on it, instead of keeping them. One chunk is computed, and kept, as it stands.
+
+    Args:
+        head: the output layer, states to logits.
+        hidden: the state that predicts each token.
+        targets: the tokens.
+        temperature: divides the logits.
+        entropy_gradient: whether the entropies carry a gradient; without one they leave nothing for the backward pass.
+        chunk: tokens; at least 1. It changes how float sums are rounded, nothing else.
+
+    Returns: log-probabilities and entropies in nats, float32 for a head that computes in float32 or less.
+
+    Example:
+        >>> head = torch.nn.Linear(2, 4, bias=False)
+        >>> _ = torch.nn.init.zeros_(head.weight)
+        >>> logprobs, entropies = values_from_hidden(
+        ...     head, torch.ones(3, 2), torch.tensor([0, 1, 2]), temperature=1.0, entropy_gradient=True, chunk=2
+        ... )
+        >>> entropies.detach()  # log 4
+        tensor([1.3863, 1.3863, 1.3863])
+    """
+
+    def values(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = head(hidden)
+        log_p = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, -1)
+        return gathered(log_p, targets), entropies_from(log_p if entropy_gradient else log_p.detach())
+
+    if len(hidden) <= chunk:
+        return values(hidden, targets)
+    parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    kind = hidden.device.type
+    # A cast that autocast keeps for later chunks would add up their gradients in its own low precision.
+    with torch.autocast(
+        kind,
+        dtype=torch.get_autocast_dtype(kind),
+        enabled=torch.is_autocast_enabled(kind),
+        cache_enabled=False,
+    ):
+        if torch.is_grad_enabled():
+            chunks = [checkpoint(values, *part, use_reentrant=False) for part in parts]
+        else:
+            chunks = [values(*part) for part in parts]
+    logprobs, entropies = zip(*chunks, strict=True)
+    return torch.cat(logprobs), torch.cat(entropies)
 
 
 def micro_batches(
