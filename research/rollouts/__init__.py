@@ -13,6 +13,7 @@ from research.rollouts.sampler import Decoding, Sampler
 from research.rollouts.scripted import ScriptedSampler
 from research.rollouts.source import CurrentPolicy, Demonstrations, Source, StartPolicy
 from research.rollouts.transformers import TransformersSampler
+from research.rollouts.vllm import VLLMSampler
 
 __all__ = [
     "Collected",
@@ -33,4 +34,5 @@ __all__ = [
     "Source",
     "StartPolicy",
     "TransformersSampler",
+    "VLLMSampler",
 ]

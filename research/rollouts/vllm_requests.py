@@ -10,6 +10,9 @@ from research.rollouts.sampler import Decoding
 from research.seeding import derive_seed
 from research.types import Completion, Prompt
 
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The adapters' ranks that vLLM has room for."""
+
 
 def sampling_parameters(
     decoding: Decoding, *, n: int, seed: int, index: int, end_tokens: Sequence[int]
@@ -87,3 +90,14 @@ def completion(
         text=cast(str, tokenizer.decode(list(token_ids), skip_special_tokens=True)),
         finish_reason=cast(Literal["stop", "length"], finish_reason),
     )
+
+
+def adapter_settings(model: Any) -> dict[str, Any]:
+    """What an engine must know of a PEFT model's adapters before it starts.
+
+    Raises: UserError if their rank is above what vLLM has room for.
+    """
+    rank = max(adapter.r for adapter in model.peft_config.values())
+    if rank > RANKS[-1]:
+        raise UserError(f"vLLM has room for adapters of rank {RANKS[-1]} at most, and LoRA's rank is {rank}")
+    return {"enable_lora": True, "max_lora_rank": next(known for known in RANKS if known >= rank)}

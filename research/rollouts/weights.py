@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +61,14 @@ def _whole(name: str, value: Tensor) -> Tensor:
     return value.detach()
 
 
+def save_shape(model: Any, folder: Path) -> None:
+    """Write the config of a transformers model, or of the one inside a PEFT model, with the name of its class."""
+    base = model.get_base_model() if is_adapted(model) else model
+    config = deepcopy(base.config)
+    config.architectures = [type(base).__name__]
+    config.save_pretrained(folder)
+
+
 @torch.no_grad()
 def save_adapter(model: Any, folder: Path) -> int:
     """Write a PEFT model's adapters as PEFT reads them, gathered if they are sharded.
@@ -74,6 +83,22 @@ def save_adapter(model: Any, folder: Path) -> int:
 def size(weights: Iterable[Tensor]) -> int:
     """How many bytes these weights have."""
     return sum(value.numel() * value.element_size() for value in weights)
+
+
+class Counted:
+    """Weights on their way, and how many bytes went by.
+
+    Args:
+        weights: names and values.
+    """
+
+    def __init__(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        self.weights, self.bytes = weights, 0
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for name, value in self.weights:
+            self.bytes += size([value])
+            yield name, value
 
 
 class AdapterFolder:

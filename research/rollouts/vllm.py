@@ -1,0 +1,198 @@
+"""Sampling with vLLM inside the training process, on the same device: the engine for models of real size."""
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from research.component import require
+from research.rollouts.sampler import Decoding, Sampler
+from research.rollouts.transformers import end_tokens
+from research.rollouts.vllm_engine import Engine, check_installed
+from research.rollouts.vllm_requests import adapter_settings, check_room, completion, sampling_parameters
+from research.rollouts.weights import AdapterFolder, Counted, full_weights, is_adapted, save_shape
+from research.types import Completion, Group, Prompt
+
+ROUNDING = 0.02
+"""In half precision log-probabilities are off by more than this, whatever the weights."""
+
+
+class VLLMSampler(Sampler):
+    """Samples with an engine of vLLM in this process, which takes the policy's weights over after every update.
+
+    The engine starts at the first sync, without weights, and takes all of them from the policy: the model after every
+    update or, of a policy with LoRA, the model once and the adapters after every update. Prompts are tokenized here,
+    the model's own generation settings take no part, and a completion's draws depend on the seed, the prompt's place in
+    the call and the completion's number in its group alone.
+
+    Each rank has an engine of its own, on its own device, so the model has to fit there beside what is trained.
+
+    Args:
+        dtype: what the engine computes in.
+        tolerance: largest gap, in nats, between its log-probability of a token and the policy's, right after a sync;
+            above 0. Without half precision anywhere 1e-3 is ample; with bfloat16 take about 0.3.
+        gpu_memory_utilization: share of the device's memory that the engine may have, weights included; in (0, 1].
+        kv_cache_gib: memory for keys and values; null takes what the share leaves. On the CPU, say it.
+        max_model_len: most tokens of a prompt and its completion; null takes what the model can read.
+        enforce_eager: compile nothing and capture no graphs: a quicker start, and slower sampling.
+        sleep_level: what the engine gives up during an update, on a GPU: 0 nothing, 1 keys and values, with the weights
+            set aside in the host's memory, 2 both, so that the next sync brings all weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        tolerance: float = 1e-3,
+        gpu_memory_utilization: float = 0.3,
+        kv_cache_gib: float | None = None,
+        max_model_len: int | None = None,
+        enforce_eager: bool = False,
+        sleep_level: Literal[0, 1, 2] = 1,
+    ) -> None:
+        require(0 < tolerance < inf, f"VLLMSampler: tolerance is above 0, got {tolerance}")
+        require(
+            dtype == "float32" or tolerance > ROUNDING,
+            f"VLLMSampler: {dtype} rounds log-probabilities by more than a tolerance of {tolerance} nats: give 0.3",
+        )
+        require(
+            0 < gpu_memory_utilization <= 1,
+            f"VLLMSampler: gpu_memory_utilization is in (0, 1], got {gpu_memory_utilization}",
+        )
+        require(
+            kv_cache_gib is None or kv_cache_gib > 0,
+            f"VLLMSampler: kv_cache_gib is above 0 or null, got {kv_cache_gib}",
+        )
+        require(
+            max_model_len is None or max_model_len >= 2,
+            f"VLLMSampler: max_model_len is at least 2 or null, got {max_model_len}",
+        )
+        self.dtype, self.tolerance, self.enforce_eager = dtype, tolerance, enforce_eager
+        self.gpu_memory_utilization, self.kv_cache_gib = gpu_memory_utilization, kv_cache_gib
+        self.max_model_len, self.sleep_level = max_model_len, sleep_level
+        self.model: Any = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._engine: Engine | None = None
+        self._adapters = AdapterFolder()
+        self._adapter: Any = None
+        self._version: int | None = None
+        self._has_model = False
+        self._asleep = False
+
+    # --- weights ------------------------------------------------------------------------------------------------
+
+    def attach(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Sample from this model from the next sync on, when it is on the device where it is trained.
+
+        Raises: UserError if vLLM is not installed.
+        """
+        check_installed(type(self).__name__)
+        self.close()
+        self.model, self.tokenizer = model, tokenizer
+
+    def sync(self, version: int) -> Mapping[str, float]:
+        """Give the engine the model's weights of this version; start it, or wake it, if it is time to.
+
+        A sleeping engine gets memory for its weights first, then new weights, then memory for keys and values.
+
+        Raises: UserError if the engine does not start.
+        """
+        if self._engine is None:
+            self._engine = self._start()
+        if self._asleep:
+            self._engine.wake("weights")
+        taken = self._take_over(self._engine, version)
+        if self._asleep:
+            self._engine.wake("kv_cache")
+        self._asleep, self._version = False, version
+        self._engine.forget()
+        return {"rollouts/sync_bytes": float(taken)}  # of the weights taken over
+
+    def _take_over(self, engine: Engine, version: int) -> int:
+        """Bytes of the weights that changed hands."""
+        adapted, taken = is_adapted(self.model), 0
+        if not self._has_model or (version != self._version and not adapted):
+            weights = Counted(full_weights(self.model))
+            engine.load(weights)
+            self._has_model, taken = True, weights.bytes
+        if adapted and version != self._version:
+            taken += self._load_adapter(version)
+        return taken
+
+    def _load_adapter(self, version: int) -> int:
+        """Under a new name and number for each version: an engine keeps what it knows by either."""
+        from vllm.lora.request import LoRARequest  # pyright: ignore
+
+        folder, written = self._adapters.save(self.model, version)
+        self._adapter = LoRARequest(f"version-{version}", version + 1, str(folder))
+        return written
+
+    def sleep(self) -> None:
+        """Leave the GPU's memory to the update; on the CPU nothing is given up."""
+        if self._engine is not None and self._sleeps() and not self._asleep:
+            self._engine.sleep(self.sleep_level)
+            self._asleep = True
+            self._has_model = self.sleep_level < 2
+
+    def close(self) -> None:
+        """End the engine."""
+        if self._engine is not None:
+            self._engine.end()
+        self._adapters.close()
+        self._forget()
+
+    def _sleeps(self) -> bool:
+        return self.sleep_level > 0 and self.model.device.type == "cuda"
+
+    def _start(self) -> Engine:
+        settings = adapter_settings(self.model) if is_adapted(self.model) else {}
+        if self.kv_cache_gib is not None:
+            settings["kv_cache_memory_bytes"] = int(self.kv_cache_gib * 2**30)
+        with TemporaryDirectory(prefix="research-engine-") as folder:
+            save_shape(self.model, Path(folder))
+            self.tokenizer.save_pretrained(folder)
+            return Engine(
+                self.model.device,
+                model=folder,
+                runner="generate",
+                load_format="dummy",
+                dtype=self.dtype,
+                max_model_len=self.max_model_len,
+                generation_config="vllm",
+                logprobs_mode="processed_logprobs",
+                gpu_memory_utilization=self.gpu_memory_utilization,
+                enforce_eager=self.enforce_eager,
+                enable_sleep_mode=self._sleeps(),
+                **settings,
+            )
+
+    # --- samples ------------------------------------------------------------------------------------------------
+
+    def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
+        """n completions of each prompt; a pure function of the weights and the arguments.
+
+        Raises: UserError if a prompt leaves no room for its completions.
+        """
+        from vllm import SamplingParams  # pyright: ignore
+
+        assert self._engine is not None, "sync comes first"
+        assert not self._asleep, "sync wakes it"
+        ids = [self.tokenizer(prompt.text)["input_ids"] for prompt in prompts]
+        check_room(prompts, ids, decoding, self._engine.longest)
+        ending, text = sorted(end_tokens(self.model)), bool(decoding.stop)
+        asked = [sampling_parameters(decoding, n=n, seed=seed, index=k, end_tokens=ending) for k in range(len(prompts))]
+        outputs = self._engine.generate(ids, [SamplingParams(**each, detokenize=text) for each in asked], self._adapter)
+        return [
+            Group(prompt=prompt, prompt_ids=tuple(row), completions=tuple(map(self._completion, output.outputs)))
+            for prompt, row, output in zip(prompts, ids, outputs, strict=True)
+        ]
+
+    def _completion(self, output: Any) -> Completion:
+        drawn = zip(output.token_ids, output.logprobs, strict=True)
+        logprobs = [known[token].logprob for token, known in drawn]
+        return completion(self.tokenizer, output.token_ids, logprobs, output.finish_reason)
