@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from research.policy.logprobs import completion_positions, entropies_from, gathered
+from research.policy.logprobs import LOGITS, completion_positions, values_from_hidden
 from research.policy.shared import SharedPrompts
 from research.types import UpdateBatch
 
@@ -66,7 +66,7 @@ class Reader(nn.Module):
         Args:
             batch: the rows.
             prompts: the rows' prompts, where they are shared.
-            entropy_gradient: whether the entropies carry one too; it costs as much memory as the logits.
+            entropy_gradient: whether the entropies carry one too.
         """
         rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=self.bf16):
@@ -78,10 +78,14 @@ class Reader(nn.Module):
                 decoder = self.causal_lm.get_decoder()
                 whole = decoder(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
                 hidden = whole[rows, positions]
-            logits = self.head(hidden).float() / self.temperature
-        log_p = torch.log_softmax(logits, -1)
-        logprobs = gathered(log_p, batch.input_ids[rows, positions + 1])
-        entropies = entropies_from(log_p if entropy_gradient else log_p.detach())
+            logprobs, entropies = values_from_hidden(
+                self.head,
+                hidden,
+                batch.input_ids[rows, positions + 1],
+                temperature=self.temperature,
+                entropy_gradient=entropy_gradient,
+                chunk=max(1, LOGITS // self.causal_lm.config.get_text_config().vocab_size),
+            )
         shape = batch["mask"].shape
         return TokenValues(logprobs=_scatter(logprobs, rows, t, shape), entropies=_scatter(entropies, rows, t, shape))
 

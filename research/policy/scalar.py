@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from research.policy.loading import load_pretrained
 from research.policy.logprobs import completion_positions, micro_batches
-from research.policy.policy import Policy, load_pretrained
+from research.policy.policy import Policy
 from research.types import UpdateBatch
 
 
