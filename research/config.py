@@ -220,6 +220,9 @@ SLOTS: Mapping[str, type] = {
     "train": research.prompts.PromptSource,
     "evaluation": research.prompts.PromptSource,
     "targets": research.prompts.Targets,
+    "chat": research.prompts.Chat,
+    "filters": research.prompts.Filter,
+    "against": research.prompts.PromptSource,
 }
 """The slot that the last word of a config path stands for."""
 

@@ -6,31 +6,43 @@ says whether the prompts ask for a length.
 """
 
 from research.prompts.arithmetic import Arithmetic, Difficulty, accepted_steps, right_steps, worked_solution
+from research.prompts.chat import Chat, ChatTemplate, PlainText
 from research.prompts.datamodule import PromptData
 from research.prompts.description import Description, Fields
 from research.prompts.extraction import Extraction, Formula, LastBoxed, Pattern, WholeField, WholeNumber
+from research.prompts.filters import DistinctQuestions, DropLongest, FieldRange, Filter, MaxLength
 from research.prompts.gym import ReasoningGym
 from research.prompts.hub import HubDataset
 from research.prompts.jsonl import LocalJsonl
 from research.prompts.named import NamedDataset
+from research.prompts.overlap import NoOverlap
 from research.prompts.source import PromptSource
 from research.prompts.stream import PromptStream
 from research.prompts.targets import LengthTarget, NoTarget, Targets
 
 __all__ = [
     "Arithmetic",
+    "Chat",
+    "ChatTemplate",
     "Description",
     "Difficulty",
+    "DistinctQuestions",
+    "DropLongest",
     "Extraction",
+    "FieldRange",
     "Fields",
+    "Filter",
     "Formula",
     "HubDataset",
     "LastBoxed",
     "LengthTarget",
     "LocalJsonl",
+    "MaxLength",
     "NamedDataset",
+    "NoOverlap",
     "NoTarget",
     "Pattern",
+    "PlainText",
     "PromptData",
     "PromptSource",
     "PromptStream",

@@ -1,12 +1,15 @@
 """The LightningDataModule: training prompts from a resumable stream, evaluation prompts in a fixed order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
 from research.errors import UserError
+from research.prompts.chat import Chat
+from research.prompts.filters import Filter
 from research.prompts.source import PromptSource, content_hash
 from research.prompts.stream import PromptStream
 from research.prompts.targets import Targets
@@ -34,14 +37,16 @@ class PromptData(LightningDataModule):
     the ids of the prompts that have been retired.
 
     Args:
-        train: where training prompts come from; those whose text is an evaluation prompt's are taken out.
+        train: where training prompts come from; those whose question is an evaluation prompt's are taken out.
         evaluation: where evaluation prompts come from.
         targets: whether the prompts, of training and evaluation alike, ask for a length.
+        chat: whether the prompts, of training and evaluation alike, are written in the policy's chat markup.
+        filters: which training prompts are left out, one filter after another, as the policy reads them.
         prompts_per_step: N, prompts drawn for each step; at least 1.
         evaluation_chunk: evaluation prompts sampled at once; at least 1, and no influence on what is sampled.
         seed: of the order of the training prompts.
 
-    Raises: UserError if a source cannot be read or no training prompt is left.
+    Raises: UserError if a source cannot be read, two prompts share an id, or no training prompt is left.
     """
 
     def __init__(
@@ -50,6 +55,8 @@ class PromptData(LightningDataModule):
         train: PromptSource,
         evaluation: PromptSource,
         targets: Targets,
+        chat: Chat,
+        filters: list[Filter],
         prompts_per_step: int,
         evaluation_chunk: int = 64,
         seed: int = 0,
@@ -59,24 +66,55 @@ class PromptData(LightningDataModule):
             raise ValueError("PromptData: prompts_per_step and evaluation_chunk are at least 1")
         self.sources = {"train": train, "evaluation": evaluation}
         self.prompts_per_step, self.evaluation_chunk, self.seed = prompts_per_step, evaluation_chunk, seed
-        self.targets = targets
+        self.targets, self.chat, self.filters = targets, chat, filters
+        self.counts: dict[str, dict[str, int]] = {}
+        self._loaded: dict[str, Sequence[Prompt]] = {}
         self._state: dict[str, Any] = {"position": 0, "retired": []}
         self.stream: PromptStream | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load both sources, take the evaluation prompts out of the training ones, and place the stream."""
+        """Load both sources, and take the evaluation prompts out of the training ones."""
+        if self._loaded:
+            return
+        for name, source in self.sources.items():
+            prompts, counts = source.counted()
+            _check_ids(prompts)
+            self._loaded[name] = prompts
+            self.counts[name] = {**counts, "loaded": len(prompts)}
+        if not any(part.reads_tokenizer for part in (self.chat, *self.filters)):
+            self.attach(None)
+
+    def attach(self, tokenizer: Any) -> None:
+        """Write the prompts as the policy reads them, filter the training prompts, and place the stream.
+
+        Args:
+            tokenizer: the policy's; None only where nothing reads it.
+        """
         if self.stream is not None:
             return
-        held_out = list(self.sources["evaluation"].load())
-        texts = {prompt.text for prompt in held_out}
-        self.evaluation_prompts = [self.targets(prompt) for prompt in held_out]
-        loaded = self.sources["train"].load()
-        self.train_prompts = [self.targets(prompt) for prompt in loaded if prompt.text not in texts]
-        if not self.train_prompts:
-            raise UserError("no training prompt is left: every one of them is also an evaluation prompt")
-        self.removed = len(loaded) - len(self.train_prompts)
-        self.stream = PromptStream(self.train_prompts, self.seed)
+        held_out = self.evaluation_prompts = self._written(self._loaded["evaluation"], tokenizer)
+        asked, counts = {prompt.question for prompt in held_out}, self.counts["train"]
+        outside = [prompt for prompt in self._loaded["train"] if prompt.question not in asked]
+        counts["evaluation questions"] = len(self._loaded["train"]) - len(outside)
+        kept = self._written(outside, tokenizer)
+        for number, chosen in enumerate(self.filters, 1):
+            left = chosen(prompts=kept, held_out=held_out, tokenizer=tokenizer)
+            counts[f"{number}. {type(chosen).__name__}"] = len(kept) - len(left)
+            kept = left
+        counts["kept"] = len(kept)
+        if not kept:
+            raise UserError(f"no training prompt is left: {_told(counts)}")
+        self.train_prompts = kept
+        self.stream = PromptStream(kept, self.seed)
         self._place(self.stream)
+
+    def _written(self, prompts: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+        """The prompts as the policy reads them; a text that says more than the question leaves it in the meta."""
+        asked = [self.targets(prompt) for prompt in prompts]
+        return [
+            after if after.text == before.text else replace(after, meta={**after.meta, "question": before.question})
+            for before, after in zip(prompts, self.chat(prompts=asked, tokenizer=tokenizer), strict=True)
+        ]
 
     def hashes(self) -> dict[str, str]:
         """The content hash of what is trained and evaluated on."""
@@ -84,7 +122,7 @@ class PromptData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """One list of prompts: this step's."""
-        assert self.stream is not None, "setup comes first"
+        assert self.stream is not None, "setup comes first, and attach where the tokenizer is read"
         return DataLoader(_OneStep(self.stream, self.prompts_per_step), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
@@ -105,3 +143,17 @@ class PromptData(LightningDataModule):
 
     def _place(self, stream: PromptStream) -> None:
         stream.position, stream.retired = self._state["position"], set(self._state["retired"])
+
+
+def _check_ids(prompts: Sequence[Prompt]) -> None:
+    """Refuse two prompts with one id: retirement and results tell prompts apart by it."""
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.id in seen:
+            raise UserError(f"two prompts have the id {prompt.id!r}: give each source and each row an id of its own")
+        seen.add(prompt.id)
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    """What became of the prompts, in words."""
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

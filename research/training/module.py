@@ -297,7 +297,7 @@ class RLModule(LightningModule):
         return bool(read or of_batch) or (stale and "old_logprobs" in self.objective.needs())
 
     def setup(self, stage: str) -> None:
-        """Load the policy, once, and attach the sampler to it."""
+        """Load the policy, once, and attach the sampler and the data to it."""
         self.ranks = Ranks.of(self._trainer)
         if self.policy is None:
             spec = replace(self.spec, path=resolve_path(self.spec.path))
@@ -317,6 +317,8 @@ class RLModule(LightningModule):
             self.totals["cost/state_bytes"] = state_bytes(
                 [*self.children(), *self.model.frozen, *self.rollouts.source.frozen]
             )
+        if (data := getattr(self._trainer, "datamodule", None)) is not None:
+            data.attach(self.model.tokenizer)
 
     def configure_model(self) -> None:
         """Shard the policy over the ranks, once, where the strategy asks for it."""

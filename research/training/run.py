@@ -124,6 +124,7 @@ def write_result(folder: Path, data: Any, settings: RunSettings) -> dict[str, An
         "memory": {"memory/peak_bytes": peak_bytes()},
         "evaluated": evaluated,
         "data_hashes": data.hashes(),
+        "data_counts": data.counts,
     }
     replace_text(folder / RESULT, json.dumps(result, indent=2))
     return result

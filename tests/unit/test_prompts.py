@@ -13,6 +13,7 @@ from research.prompts import (
     Arithmetic,
     Difficulty,
     NoTarget,
+    PlainText,
     PromptData,
     PromptSource,
     PromptStream,
@@ -171,6 +172,8 @@ def prompt_data(
         train=Fixed(prompts=tuple(prompts_called(*train))),
         evaluation=Fixed(prompts=tuple(prompts_called(*evaluation))),
         targets=NoTarget(),
+        chat=PlainText(),
+        filters=[],
         prompts_per_step=prompts_per_step,
         evaluation_chunk=2,
         seed=seed,
@@ -186,7 +189,10 @@ class TestPromptData:
         data = prompt_data(["a", "b", "c", "d"], ["d", "x", "b"])
         data.setup()
         assert [prompt.text for prompt in data.train_prompts] == ["a", "c"]
-        assert data.removed == 2
+        assert data.counts == {
+            "train": {"loaded": 4, "evaluation questions": 2, "kept": 2},
+            "evaluation": {"loaded": 3},
+        }
         assert [prompt.text for prompt in data.evaluation_prompts] == ["d", "x", "b"]
         assert {prompt.text for step in steps(data, 5) for prompt in step} == {"a", "c"}
 
@@ -225,7 +231,7 @@ class TestPromptData:
         assert drawn + steps(twice, 2) == expected
 
     def test_no_training_prompt_left(self) -> None:
-        with pytest.raises(UserError, match="no training prompt is left"):
+        with pytest.raises(UserError, match="no training prompt is left: loaded 2, evaluation questions 2, kept 0"):
             prompt_data(["a", "b"], ["b", "a"]).setup()
 
     @pytest.mark.parametrize("field", ["prompts_per_step", "evaluation_chunk"])
@@ -233,7 +239,7 @@ class TestPromptData:
         source = Fixed(prompts=tuple(prompts_called("a")))
         sizes = {"prompts_per_step": 1, "evaluation_chunk": 1, field: 0}
         with pytest.raises(ValueError, match="at least 1"):
-            PromptData(train=source, evaluation=source, targets=NoTarget(), **sizes)
+            PromptData(train=source, evaluation=source, targets=NoTarget(), chat=PlainText(), filters=[], **sizes)
 
     def test_hashes_change_with_text_and_answer(self) -> None:
         data = prompt_data(["a", "b"], ["x"])

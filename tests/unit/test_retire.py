@@ -15,6 +15,7 @@ from research.prompts import (
     LengthTarget,
     LocalJsonl,
     NoTarget,
+    PlainText,
     PromptData,
     PromptSource,
     PromptStream,
@@ -41,6 +42,8 @@ def data_of(train: str, evaluation: str = "z", n: int = 2, targets: Targets | No
         train=Letters(letters=train),
         evaluation=Letters(letters=evaluation),
         targets=targets or NoTarget(),
+        chat=PlainText(),
+        filters=[],
         prompts_per_step=n,
         seed=3,
     )
@@ -119,6 +122,8 @@ class TestStream:
                 train=Letters(letters="abcdefghij"),
                 evaluation=Letters(letters="z"),
                 targets=NoTarget(),
+                chat=PlainText(),
+                filters=[],
                 prompts_per_step=2,
                 seed=3,
             )

@@ -1,0 +1,140 @@
+"""Filters: which training prompts are left out, before the first is drawn."""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from research.component import require
+from research.types import Prompt
+
+Unit = Literal["tokens", "characters"]
+
+
+class Filter(ABC):
+    """Which prompts are kept, of those that the filters before it have kept."""
+
+    @property
+    def reads_tokenizer(self) -> bool:
+        """Whether lengths are counted in the policy's tokens."""
+        return getattr(self, "unit", None) == "tokens"
+
+    @abstractmethod
+    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+        """The prompts that are kept, in order.
+
+        Args:
+            prompts: training prompts as the policy reads them.
+            held_out: the evaluation prompts.
+            tokenizer: the policy's; None only where it is not read.
+        """
+
+
+def _lengths(prompts: Sequence[Prompt], unit: Unit, tokenizer: Any) -> list[int]:
+    """How long each prompt is."""
+    texts = [prompt.text for prompt in prompts]
+    return [len(text) for text in (tokenizer(texts)["input_ids"] if unit == "tokens" and texts else texts)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropLongest(Filter):
+    """Without the longest prompts.
+
+        keep |x| ≤ quantile(1 − share)
+
+    Source: Unsloth's Qwen3 recipe, which drops what is above the 90th percentile.
+
+    Example:
+        >>> texts = [Prompt(id=str(n), text="x" * n, answer="") for n in range(1, 11)]
+        >>> len(DropLongest(share=0.1, unit="characters")(prompts=texts, held_out=[], tokenizer=None))
+        9
+    """
+
+    unit: Unit
+    """What lengths are counted in, the policy's tokens or characters."""
+    share: float = 0.1
+    """Of the prompts that are too long; in (0, 1). Prompts that are just as long as the limit stay."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.share < 1, f"DropLongest: share is in (0, 1), got {self.share}")
+
+    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+        if not prompts:
+            return []
+        lengths = _lengths(prompts, self.unit, tokenizer)
+        limit = np.quantile(lengths, 1 - self.share)
+        return [prompt for prompt, length in zip(prompts, lengths, strict=True) if length <= limit]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxLength(Filter):
+    """Only prompts that are not longer than a limit."""
+
+    unit: Unit
+    """What lengths are counted in, the policy's tokens or characters."""
+    longest: int
+    """Greatest length; at least 1."""
+
+    def __post_init__(self) -> None:
+        require(self.longest >= 1, f"MaxLength: longest is at least 1, got {self.longest}")
+
+    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+        lengths = _lengths(prompts, self.unit, tokenizer)
+        return [prompt for prompt, length in zip(prompts, lengths, strict=True) if length <= self.longest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldRange(Filter):
+    """Only prompts with a number in a range in a field of the meta: a level, a grade, a pass rate.
+
+    A text is the one number that it holds, so that `Level 3` is 3.
+
+    Example:
+        >>> levels = FieldRange(field="level", low=3.0, high=5.0, missing="drop")
+        >>> rows = [Prompt(id=x, text="q", answer="a", meta={"level": x}) for x in ("Level 2", "Level 5", "Level ?")]
+        >>> [prompt.id for prompt in levels(prompts=rows, held_out=[], tokenizer=None)]
+        ['Level 5']
+    """
+
+    field: str
+    """Name in the meta."""
+    low: float
+    """Lowest number that is kept."""
+    high: float
+    """Highest number that is kept; at least `low`."""
+    missing: Literal["drop", "keep"]
+    """What becomes of prompts without such a number."""
+
+    def __post_init__(self) -> None:
+        require(self.low <= self.high, f"FieldRange: low is at most high, got {self.low} and {self.high}")
+
+    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+        return [prompt for prompt in prompts if self._keeps(_number(prompt.meta.get(self.field)))]
+
+    def _keeps(self, number: float | None) -> bool:
+        return self.missing == "keep" if number is None else self.low <= number <= self.high
+
+
+def _number(value: Any) -> float | None:
+    """The number that a value is, or the only one that a text holds; None if there is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    if isinstance(value, str):
+        found = re.findall(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", value)
+        return float(found[0]) if len(found) == 1 else None
+    return float(value) if math.isfinite(value) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistinctQuestions(Filter):
+    """Every question once: the first prompt that asks it."""
+
+    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+        first: dict[str, Prompt] = {}
+        for prompt in prompts:
+            first.setdefault(prompt.question, prompt)
+        return list(first.values())
