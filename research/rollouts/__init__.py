@@ -14,8 +14,12 @@ from research.rollouts.scripted import ScriptedSampler
 from research.rollouts.source import CurrentPolicy, Demonstrations, Source, StartPolicy
 from research.rollouts.transformers import TransformersSampler
 from research.rollouts.vllm import VLLMSampler
+from research.rollouts.vllm_nccl import NCCLRoute
+from research.rollouts.vllm_routes import CheckpointRoute, Route
+from research.rollouts.vllm_server import VLLMServerSampler
 
 __all__ = [
+    "CheckpointRoute",
     "Collected",
     "Collector",
     "CompactSampler",
@@ -25,14 +29,17 @@ __all__ = [
     "Keep",
     "KeepAll",
     "MixedOutcomes",
+    "NCCLRoute",
     "Retire",
     "RetireNone",
     "RetireSolved",
     "Rollouts",
+    "Route",
     "Sampler",
     "ScriptedSampler",
     "Source",
     "StartPolicy",
     "TransformersSampler",
     "VLLMSampler",
+    "VLLMServerSampler",
 ]

@@ -1,0 +1,112 @@
+"""The completions of a vLLM server: a request for each prompt, several at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import takewhile
+from time import monotonic
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from research.errors import UserError
+from research.rollouts.sampler import Decoding
+from research.rollouts.vllm_http import Server, ServerError
+from research.rollouts.vllm_requests import completion, sampling_parameters
+from research.types import Completion, Group, Prompt
+
+ANSWER: Mapping[str, Any] = {
+    "return_token_ids": True,
+    "return_tokens_as_token_ids": True,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "min_p": 0.0,
+}
+"""Tokens are said as numbers, and no setting of the server's own takes part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What `sample` was asked, with the prompts' tokens."""
+
+    prompts: Sequence[Prompt]
+    prompt_ids: Sequence[Sequence[int]]
+    n: int
+    decoding: Decoding
+    seed: int
+    end: float
+    """When it must be done, by the monotonic clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completions:
+    """Asks a server for the completions of many prompts."""
+
+    server: Server
+    tokenizer: PreTrainedTokenizerBase
+    """Reads the completions' tokens as text."""
+    end_tokens: Sequence[int]
+    """Ids that end a completion."""
+    model: Callable[[], str]
+    """The name under which the server has the newest weights."""
+    concurrency: int
+    """Requests that are sent at once."""
+
+    def __call__(self, call: Call) -> list[Group]:
+        """The groups, in the prompts' order.
+
+        Raises: ServerError, or UserError if there is not time enough.
+        """
+        pool = ThreadPoolExecutor(self.concurrency)
+        try:
+            futures = [pool.submit(self._group, call, k) for k in range(len(call.prompts))]
+            done, left = wait(futures, timeout=max(0.0, call.end - monotonic()), return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            if left:
+                raise UserError(
+                    f"the vLLM server at {self.server.url} still owes {len(left)} of {len(futures)} groups when "
+                    "rollout_timeout is over: raise it, or sample less at a step"
+                )
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _group(self, call: Call, index: int) -> Group:
+        ids = list(call.prompt_ids[index])
+        drawn = sampling_parameters(call.decoding, n=call.n, seed=call.seed, index=index, end_tokens=self.end_tokens)
+        body = {"model": self.model(), "prompt": ids, **ANSWER, **drawn}
+        choices = self.server.ask("/v1/completions", "choices", body)
+        return Group(
+            prompt=call.prompts[index],
+            prompt_ids=tuple(ids),
+            completions=tuple(self._completion(c) for c in sorted(choices, key=lambda choice: choice["index"])),
+        )
+
+    def _completion(self, choice: dict[str, Any]) -> Completion:
+        ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
+        if choice["finish_reason"] == "abort":
+            raise ServerError(f"the vLLM server at {self.server.url} broke completions off.", away=True)
+        if ids is None or logprobs is None or len(ids) != len(logprobs):
+            raise UserError(
+                f"the vLLM server at {self.server.url} does not say tokens and log-probabilities of its completions: "
+                "it must be of vLLM 0.32 or later"
+            )
+        return completion(self.tokenizer, ids, logprobs, choice["finish_reason"])
+
+
+def common_gaps(before: Sequence[Group], after: Sequence[Group]) -> list[float]:
+    """|Δ| of the log-probabilities of the tokens with which two samples of the same prompts both begin, nats."""
+    return [
+        gap
+        for groups in zip(before, after, strict=True)
+        for old, new in zip(*(group.completions for group in groups), strict=True)
+        for gap in _gaps(old, new)
+    ]
+
+
+def _gaps(old: Completion, new: Completion) -> list[float]:
+    shorter = range(min(len(old.token_ids), len(new.token_ids)))
+    same = takewhile(lambda t: old.token_ids[t] == new.token_ids[t], shorter)
+    return [abs(old.rollout_logprobs[t] - new.rollout_logprobs[t]) for t in same]

@@ -1,0 +1,179 @@
+"""Calls to a vLLM server over HTTP: each has a time-out, each error says who was asked what and what it answered."""
+
+import os
+from time import monotonic, sleep
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from research.errors import UserError
+
+CONNECT_SECONDS = 10.0
+"""A host that does not take a connection for so long is away."""
+CONTROL_SECONDS = 30.0
+"""A question that needs no work of the model is answered within so long."""
+POLL_SECONDS = 0.5
+"""Between two looks whether a server is back."""
+
+COMMAND = (
+    "VLLM_SERVER_DEV_MODE=1 vllm serve <the policy's path> --logprobs-mode processed_logprobs --generation-config vllm"
+)
+"""What starts a server that a policy can be trained with."""
+LORA_COMMAND = (
+    "VLLM_SERVER_DEV_MODE=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve <the policy's path> "
+    "--logprobs-mode processed_logprobs --generation-config vllm --enable-lora --max-lora-rank <the policy's rank>"
+)
+"""The same where adapters are trained."""
+
+
+class ServerError(UserError):
+    """A call to the server failed.
+
+    Args:
+        message: server, call and answer, and what to do.
+        status: the answer's; None if there was none.
+        away: whether the connection failed, so that the server is down or restarting.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, away: bool = False) -> None:
+        super().__init__(message)
+        self.status, self.away = status, away
+
+
+class Server:
+    """A vLLM server.
+
+    It is asked directly, whatever proxy the environment names. A key in the variable VLLM_API_KEY is sent along.
+
+    Args:
+        url: where it is, such as `http://host:8000`.
+        request_timeout: seconds that an answer may take.
+        connections: kept open at once.
+    """
+
+    def __init__(self, url: str, *, request_timeout: float, connections: int) -> None:
+        self.url, self.request_timeout = url.rstrip("/"), request_timeout
+        self.session = requests.Session()
+        self.session.trust_env = False
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=0))
+        if key := os.environ.get("VLLM_API_KEY"):
+            self.session.headers["Authorization"] = f"Bearer {key}"
+
+    def check_health(self) -> None:
+        """Return if it can work.
+
+        Raises: ServerError.
+        """
+        self._call("GET", "/health", None, min(CONTROL_SECONDS, self.request_timeout))
+
+    def get(self, path: str, key: str) -> Any:
+        """What it says of `key`, at once.
+
+        Raises: ServerError, also if it says nothing of it.
+        """
+        answer = self._call("GET", path, None, min(CONTROL_SECONDS, self.request_timeout))
+        return self._said(answer, key, f"GET {path}")
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> None:
+        """Let it do some work.
+
+        Raises: ServerError.
+        """
+        self._call("POST", path, body, self.request_timeout)
+
+    def ask(self, path: str, key: str, body: dict[str, Any] | None = None) -> Any:
+        """Let it do some work; what it then says of `key`.
+
+        Raises: ServerError, also if it says nothing of it.
+        """
+        return self._said(self._call("POST", path, body, self.request_timeout), key, f"POST {path}")
+
+    def weights_label(self) -> str:
+        """What its weights are called; `default` since its start, until somebody names them.
+
+        Raises: ServerError.
+        """
+        return str(self.get("/weight_info", "weight_version"))
+
+    def wait(self, seconds: float) -> str:
+        """Wait until it is healthy; what its weights are called then.
+
+        Raises: UserError if that takes longer than `seconds`.
+        """
+        end = monotonic() + seconds
+        while True:
+            try:
+                self.check_health()
+                return self.weights_label()
+            except ServerError as error:
+                if monotonic() >= end:
+                    raise UserError(
+                        f"the vLLM server at {self.url} was lost and has not come back within {seconds:g} s ({error}) "
+                        "Start it as before, then run the same command again: it resumes at the last checkpoint."
+                    ) from error
+            sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.session.close()
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> requests.Response:
+        try:
+            answer = self.session.request(method, self.url + path, json=body, timeout=(CONNECT_SECONDS, seconds))
+        except requests.ReadTimeout as error:
+            raise ServerError(
+                f"the vLLM server at {self.url} has not answered {method} {path} within {seconds:g} s: look into its "
+                "log, or raise request_timeout."
+            ) from error
+        except requests.RequestException as error:
+            raise ServerError(
+                f"the vLLM server at {self.url} cannot be reached for {method} {path} ({_reason(error)}): is it "
+                f"running there? It is started with: {COMMAND}.",
+                away=True,
+            ) from error
+        if not answer.ok:
+            raise ServerError(
+                f"the vLLM server at {self.url} answered {method} {path} with {answer.status_code} {answer.reason}: "
+                f"{_first_line(answer)} {_advice(path, answer.status_code)}",
+                status=answer.status_code,
+            )
+        return answer
+
+    def _said(self, answer: requests.Response, key: str, asked: str) -> Any:
+        try:
+            return answer.json()[key]
+        except (requests.JSONDecodeError, KeyError, TypeError) as error:
+            raise ServerError(
+                f"what answers at {self.url} is no vLLM server: it said {_first_line(answer)} to {asked}, and nothing "
+                f"of {key!r}. Check the url, and what is in between.",
+                status=answer.status_code,
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, at the bottom of the libraries' own exceptions."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _first_line(answer: requests.Response) -> str:
+    """The message of vLLM's error, or the first line of the body; quoted."""
+    try:
+        text = str(answer.json()["error"]["message"])
+    except (requests.JSONDecodeError, KeyError, TypeError):
+        text = answer.text
+    lines = text.strip().splitlines()
+    return repr(lines[0][:300] if lines else "")
+
+
+def _advice(path: str, status: int) -> str:
+    if status in (401, 403):
+        return "Set the environment variable VLLM_API_KEY to the key that the server was started with."
+    if status == 404 and path.endswith("lora_adapter"):
+        return f"Start the server with: {LORA_COMMAND}."
+    if status == 404 and not path.startswith("/v1/"):
+        return f"Start the server, of vLLM 0.32 or later, with: {COMMAND}."
+    return "The server's log says more."

@@ -1,0 +1,142 @@
+"""Weights from a trainer's GPU straight to those of a vLLM server, by vLLM's own weight transfer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from research.component import require
+from research.errors import UserError
+from research.rollouts.vllm_http import Server
+from research.rollouts.vllm_routes import Route
+from research.rollouts.weights import full_weights, is_adapted, size
+
+
+class NCCLRoute(Route):
+    """Through NCCL, from GPU to GPU, without a file in between; for one trainer that trains all weights.
+
+    It follows vLLM 0.32's interface and its order of calls: pause, start, update, finish, resume. Not yet run on GPUs:
+    there it remains to be seen, among others, that a server lost in the middle of a transfer ends it with an error.
+
+    vLLM must be installed here too, and the server is started with `--weight-transfer-config '{"backend": "nccl"}'`,
+    on other GPUs than the trainer's.
+
+    Args:
+        address: of this host, as the server reaches it.
+        port: on which the server finds the trainer, at least 1; after each restart of the server the next one.
+    """
+
+    def __init__(self, *, address: str, port: int) -> None:
+        require(bool(address), "NCCLRoute: address is this host's, as the server reaches it")
+        require(1 <= port < 2**16, f"NCCLRoute: port is in [1, 65535], got {port}")
+        self.address, self.port = address, port
+        self.engine: Any = None
+
+    def attach(self, server: Server, model: Any) -> None:
+        """Send this model's weights to this server from now on.
+
+        Raises: UserError for adapters, several ranks, no GPU or no vLLM.
+        """
+        if is_adapted(model):
+            raise UserError("NCCLRoute sends whole models only: take CheckpointRoute for a policy with adapters")
+        if distributed.is_initialized() and distributed.get_world_size() > 1:
+            raise UserError("NCCLRoute sends from one rank only: take CheckpointRoute, or train on one device")
+        if not torch.cuda.is_available():
+            raise UserError("NCCLRoute needs a GPU, which is not here: take CheckpointRoute")
+        try:
+            import vllm  # noqa: F401  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise UserError(
+                f"NCCLRoute needs vLLM in the trainer's environment too ({error}): pip install 'research-rlvr[vllm]', "
+                "or take CheckpointRoute"
+            ) from error
+        self.server, self.model = server, model
+
+    def prepare(self, version: int) -> int:
+        """Nothing: the weights are read when they are sent."""
+        return size(value for _, value in full_weights(self.model))
+
+    def send(self) -> None:
+        """Pause the server, transfer all weights, and let it go on.
+
+        Raises: UserError with what the server said.
+        """
+        label = self.server.weights_label()
+        if self.engine is not None and label == "default":
+            self.engine, self.port = None, self.port + 1
+        self.server.post("/pause?mode=wait")
+        try:
+            self.engine = self.engine or self._connected()
+            self.engine.send_weights()
+        except (RuntimeError, ValueError, OSError) as error:
+            self.engine = None
+            raise UserError(
+                f"vLLM could not transfer the weights to {self.server.url} ({error}): see that the server reaches "
+                f"{self.address}:{self.port}, or take CheckpointRoute"
+            ) from error
+        finally:
+            self.server.post("/resume")
+
+    def close(self) -> None:
+        """End the connection."""
+        if self.engine is not None:
+            self.engine.shutdown()
+
+    def _connected(self) -> Any:
+        from vllm.distributed.weight_transfer.factory import (  # pyright: ignore[reportMissingImports]
+            WeightTransferTrainerFactory,
+        )
+        from vllm.distributed.weight_transfer.nccl_engine import (  # pyright: ignore[reportMissingImports]
+            NCCLTrainerInitInfo,
+        )
+
+        info = NCCLTrainerInitInfo(
+            master_address=self.address,
+            master_port=self.port,
+            world_size=1 + int(self.server.get("/get_world_size", "world_size")),
+            rank=0,
+        )
+        return WeightTransferTrainerFactory.trainer_init(
+            info, client=TransferCalls(self.server), source=source_of(self.model)
+        )
+
+
+class TransferCalls:
+    """The calls that vLLM's transfer makes to the server, with this program's time-outs and errors."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Let the server's workers connect to the trainer."""
+        self.server.post("/init_weight_transfer_engine", {"init_info": init_info})
+
+    def start_weight_update(self) -> None:
+        """Begin a version."""
+        self.server.post("/start_weight_update")
+
+    def update_weights(self, update_info: Any) -> None:
+        """Let the workers receive what is described."""
+        self.server.post("/update_weights", {"update_info": update_info})
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """The version is complete."""
+        self.server.post("/finish_weight_update", {"weight_version": weight_version})
+
+
+def source_of(model: Any) -> Any:
+    """The model's weights as vLLM's transfer reads them: what there is, and each of them in turn."""
+    from vllm.distributed.weight_transfer.base import (  # pyright: ignore[reportMissingImports]
+        ParamMeta,
+        WeightSource,
+    )
+
+    class Weights(WeightSource):
+        def metadata(self) -> list[Any]:
+            return [ParamMeta(name, value.dtype, tuple(value.shape)) for name, value in full_weights(model)]
+
+        def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+            return full_weights(model)
+
+    return Weights()

@@ -1,0 +1,220 @@
+"""How the policy's weights get to a vLLM server that is already running."""
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from weakref import finalize
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, distributed
+
+from research.component import require
+from research.errors import UserError
+from research.rollouts.vllm_http import Server, ServerError
+from research.rollouts.weights import full_weights, is_adapted, save_adapter, size
+
+SHARD_BYTES = 4 * 1024**3
+"""A file of a checkpoint is closed when it has so many bytes: what is held in memory at once."""
+
+
+def is_first_rank() -> bool:
+    """Whether this is the process that speaks for all."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+class Route(ABC):
+    """A way for weights to get to a server."""
+
+    @abstractmethod
+    def attach(self, server: Server, model: Any) -> None:
+        """Send this model's weights to this server from now on.
+
+        Raises: UserError if they cannot go this way.
+        """
+
+    @abstractmethod
+    def prepare(self, version: int) -> int:
+        """Get ready to send the weights as they are now, which are of this version; every rank calls it.
+
+        Returns: their bytes.
+        Raises: UserError if that fails.
+        """
+
+    @abstractmethod
+    def send(self) -> None:
+        """Let the server have what was prepared, maybe not for the first time; one rank calls it.
+
+        Raises: UserError if that fails.
+        """
+
+    def served(self, base: str) -> str:
+        """The name under which the server's completions have these weights; `base` is its model's."""
+        return base
+
+    def alone(self) -> AbstractContextManager[Any]:
+        """A block that one rank at a time goes through, in which it may send."""
+        return nullcontext()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class CheckpointRoute(Route):
+    """Through a folder: the whole model is saved as a checkpoint, or its adapters alone, and the server reads them.
+
+    It works wherever trainer and server see the same folder under the same path, on any device; `/dev/shm` is the
+    fastest on one host. The newest version alone is kept, and nothing at the end of the run. A server that was
+    restarted reads the newest version again, whichever rank notices first.
+
+    Args:
+        folder: gets a folder `policy-weights` with the newest version; no other run may use it at the same time.
+    """
+
+    def __init__(self, *, folder: str) -> None:
+        require(bool(folder.strip()), "CheckpointRoute: folder names a folder that trainer and server both see")
+        self.folder = Path(folder).expanduser().resolve() / "policy-weights"
+        self.newest: Path | None = None
+        self._before: Path | None = None
+
+    def attach(self, server: Server, model: Any) -> None:
+        """Take the folder for this run.
+
+        Raises: UserError if it cannot be written, or if another run has it.
+        """
+        self.server, self.model, self.adapted = server, model, is_adapted(model)
+        if not is_first_rank():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._owner = FileLock(self.folder / "run.lock", timeout=0)
+            self._owner.acquire()
+            for left_over in self.folder.glob("version-*"):
+                shutil.rmtree(left_over)
+        except Timeout as error:
+            raise UserError(
+                f"another run sends its weights through {self.folder}: give each run a folder and a server of its own"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"cannot keep the policy's weights in {self.folder} ({error.strerror or error}): give CheckpointRoute "
+                "a folder that trainer and server may both use"
+            ) from error
+        self._clear = finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def prepare(self, version: int) -> int:
+        """Write the checkpoint, or the adapters; the version before goes.
+
+        Raises: UserError if the folder cannot take them.
+        """
+        self._before, self.newest = self.newest, self.folder / f"version-{version}"
+        try:
+            written = self._write_adapter() if self.adapted else self._write(full_weights(self.model))
+            if is_first_rank() and self._before is not None:
+                shutil.rmtree(self._before)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"cannot write the policy's weights to {self.newest}: {error}") from error
+        return written
+
+    def send(self) -> None:
+        """Let the server read the newest version.
+
+        Raises: UserError with what the server said.
+        """
+        assert self.newest is not None, "prepare comes first"
+        if self.adapted:
+            for version in filter(None, (self._before, self.newest)):
+                self._unload(version)
+            body = {"lora_name": self._name(self.newest), "lora_path": str(self.newest)}
+            self.server.post("/v1/load_lora_adapter", body)
+        else:
+            self._reload(self.newest)
+
+    def served(self, base: str) -> str:
+        """The adapter's own name, another one in every version; `base` without adapters."""
+        return self._name(self.newest) if self.adapted and self.newest is not None else base
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A block under a lock file in the folder.
+
+        Raises: UserError if another rank is in the block for longer than the server may take to answer.
+        """
+        try:
+            with FileLock(self.folder / "send.lock", timeout=self.server.request_timeout):
+                yield
+        except Timeout as error:
+            raise UserError(
+                f"another rank has been sending weights from {self.folder} for {self.server.request_timeout:g} s: look "
+                "into the server's log, or raise request_timeout"
+            ) from error
+
+    def close(self) -> None:
+        """Delete the folder, and let the server forget the adapter."""
+        if is_first_rank():
+            if self.newest is not None and self.adapted:
+                with suppress(ServerError):
+                    self._unload(self.newest)
+            self._clear()
+            self._owner.release()
+
+    def _write_adapter(self) -> int:
+        assert self.newest is not None
+        if is_first_rank():
+            return save_adapter(self.model, self.newest)
+        with TemporaryDirectory() as unread:  # gathering sharded adapters takes every rank
+            return save_adapter(self.model, Path(unread))
+
+    def _write(self, weights: Iterator[tuple[str, Tensor]]) -> int:
+        try:
+            return self._save(weights) if is_first_rank() else size(value for _, value in weights)
+        finally:
+            for _ in weights:  # gathering takes every rank, so one that failed still goes through them all
+                pass
+
+    def _save(self, weights: Iterator[tuple[str, Tensor]]) -> int:
+        assert self.newest is not None
+        self.newest.mkdir()
+        shard: dict[str, Tensor] = {}
+        total = 0
+        for name, value in weights:
+            if size([*shard.values(), value]) > SHARD_BYTES and shard:
+                total += self._save_shard(shard)
+            shard[name] = value.to("cpu", copy=True).contiguous()
+        return total + self._save_shard(shard)
+
+    def _save_shard(self, shard: dict[str, Tensor]) -> int:
+        assert self.newest is not None
+        save_file(shard, self.newest / f"model-{len(list(self.newest.iterdir())):05d}.safetensors")
+        written = size(shard.values())
+        shard.clear()
+        return written
+
+    def _reload(self, version: Path) -> None:
+        try:
+            self.server.post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(version)}})
+        except ServerError as error:
+            if error.status == 500:  # vLLM gives its old weights up before it looks for the new ones
+                raise ServerError(
+                    f"{error} Does it see {version}, under this path, with the shapes that it serves? It has no usable "
+                    "weights now: restart it.",
+                    status=error.status,
+                ) from error
+            raise
+
+    def _name(self, version: Path) -> str:
+        return f"policy-{version.name}"
+
+    def _unload(self, version: Path) -> None:
+        """Let the server forget an adapter, if it has it."""
+        try:
+            self.server.post("/v1/unload_lora_adapter", {"lora_name": self._name(version)})
+        except ServerError as error:
+            if error.status != 404:
+                raise
