@@ -223,6 +223,7 @@ SLOTS: Mapping[str, type] = {
     "chat": research.prompts.Chat,
     "filters": research.prompts.Filter,
     "against": research.prompts.PromptSource,
+    "sources": research.prompts.PromptSource,
 }
 """The slot that the last word of a config path stands for."""
 

@@ -7,6 +7,7 @@ says whether the prompts ask for a length.
 
 from research.prompts.arithmetic import Arithmetic, Difficulty, accepted_steps, right_steps, worked_solution
 from research.prompts.chat import Chat, ChatTemplate, PlainText
+from research.prompts.countdown import Countdown
 from research.prompts.datamodule import PromptData
 from research.prompts.description import Description, Fields
 from research.prompts.extraction import Extraction, Formula, LastBoxed, Pattern, WholeField, WholeNumber
@@ -14,6 +15,7 @@ from research.prompts.filters import DistinctQuestions, DropLongest, FieldRange,
 from research.prompts.gym import ReasoningGym
 from research.prompts.hub import HubDataset
 from research.prompts.jsonl import LocalJsonl
+from research.prompts.mixture import ReasoningGymMixture, Together, WeightedTask
 from research.prompts.named import NamedDataset
 from research.prompts.overlap import NoOverlap
 from research.prompts.source import PromptSource
@@ -24,6 +26,7 @@ __all__ = [
     "Arithmetic",
     "Chat",
     "ChatTemplate",
+    "Countdown",
     "Description",
     "Difficulty",
     "DistinctQuestions",
@@ -47,7 +50,10 @@ __all__ = [
     "PromptSource",
     "PromptStream",
     "ReasoningGym",
+    "ReasoningGymMixture",
     "Targets",
+    "Together",
+    "WeightedTask",
     "WholeField",
     "WholeNumber",
     "accepted_steps",
