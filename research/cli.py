@@ -87,7 +87,7 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     import torch
 
     from research.config import override, parse, read_recipe
-    from research.fit import claim, fit
+    from research.fit import claim, first_rank, fit
     from research.training.progress import StepProgress
     from research.training.run import Mirroring, tracked
 
@@ -98,6 +98,9 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     name = f"{known.recipe[0].stem}-s{recipe.config['model']['seed']}"
     folder = Path(settings.folder) if settings.folder else Path("runs") / name
     claim(recipe, folder)  # before MLflow: a refused run must not touch the record of the run that is there
+    if not first_rank():
+        fit(recipe, folder)
+        return 0
     with tracked(folder, name, _tracking(known, settings.tracking), recipe.config, recipe.digest) as mirror:
         bar, mirroring = StepProgress(name, settings.steps), Mirroring(mirror, settings.checkpoint_every)
         result = fit(recipe, folder, [bar, mirroring])
@@ -107,14 +110,15 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
     from research.config import override, parse, read_yaml
-    from research.fit import checkpoint_in, evaluate
+    from research.fit import checkpoint_in, evaluate, first_rank
     from research.training.run import CONFIG
 
     is_run = known.run.is_dir()
     config = read_yaml(known.run / CONFIG) if is_run else read_yaml(known.run)
     recipe = parse(override(config, rest))
     metrics, _ = evaluate(recipe, known.run, checkpoint_in(known.run) if is_run else None)
-    _print_metrics(str(known.run), {}, metrics)
+    if first_rank():
+        _print_metrics(str(known.run), {}, metrics)
     return 0
 
 

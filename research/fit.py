@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from lightning import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from research.config import Recipe, instantiate
 from research.errors import UserError
@@ -19,7 +20,7 @@ from research.training.run import CHECKPOINT, CONFIG, RESULT, is_complete, train
 def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Train the recipe to its last step in this folder, from the folder's checkpoint if it has one.
 
-    Returns: the run's result (see `research.training.run.write_result`).
+    Returns: the run's result (see `research.training.run.write_result`); nothing on ranks other than the first.
 
     Raises: UserError if the folder holds a run of another recipe, or if training cannot go on.
     """
@@ -33,7 +34,12 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
         train(trainer, module, data, settings, folder)
     if settings.save_policy:
         module.model.save(folder / "policy")
-    return write_result(folder, data, settings)
+    return write_result(folder, data, settings) if first_rank() else {}
+
+
+def first_rank() -> bool:
+    """Whether this process is the only one of the run, or the one that writes."""
+    return rank_zero_only.rank == 0
 
 
 def claim(recipe: Recipe, folder: Path) -> None:

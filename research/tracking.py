@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from research.errors import UserError
 
@@ -25,6 +26,8 @@ TRAINED, EVALUATED = "time/step_seconds", "evaluation/avg_at_k"
 
 class RunLogger(Logger):
     """Lightning's logger for a run folder: `metrics.jsonl`, and `items.jsonl` for evaluations item by item.
+
+    Of several ranks, which all measure the same, the first one writes.
 
     Args:
         folder: the run's; made if it is not there.
@@ -47,15 +50,18 @@ class RunLogger(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run folder holds the resolved config."""
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one line; a metric that is not finite, as a skipped update's loss, is left out of it."""
         finite = {name: float(value) for name, value in metrics.items() if isfinite(value)}
         self._append(METRICS, {"step": step, **finite})
 
+    @rank_zero_only
     def log_items(self, items: list[dict[str, Any]], step: int) -> None:
         """Append one line with every evaluation item's counts."""
         self._append(ITEMS, {"step": step, "items": items})
 
+    @rank_zero_only
     def forget_after(self, step: int) -> None:
         """Take out the lines of later steps: a run that resumes at `step` will write them again."""
         for name in (METRICS, ITEMS):

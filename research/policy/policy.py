@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from research.policy.loading import PolicySpec, check_head, load_pretrained, with_adapters
 from research.policy.reader import Reader, TokenValues
-from research.policy.sharding import Shards
+from research.policy.sharding import Shards, first_rank, whole
 from research.policy.shared import SharedPrompts, can_share, runs
 from research.types import UpdateBatch
 
@@ -65,10 +65,23 @@ class Policy(Reader):
             yield
 
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer as transformers reads them, adapters merged into the weights they adapt."""
-        model = deepcopy(self.model).merge_and_unload() if self.spec.lora else self.model  # pyright: ignore
-        model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
-        self.tokenizer.save_pretrained(folder)
+        """Write model and tokenizer as transformers reads them, adapters merged into the weights they adapt.
+
+        Every rank calls it, and the first one writes.
+        """
+        state = {name: whole(value) for name, value in self.model.state_dict().items()} if self.sharded else None
+        if first_rank():
+            model = self.model if state is None else self._unsharded(state)
+            model = deepcopy(model).merge_and_unload() if self.spec.lora else model  # pyright: ignore
+            model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+            self.tokenizer.save_pretrained(folder)
+
+    def _unsharded(self, state: Mapping[str, Tensor]) -> nn.Module:
+        """A model of this kind with these weights."""
+        model, _ = load_pretrained(self.spec.path, trust_remote_code=self.spec.trust_remote_code)
+        model = with_adapters(model, self.spec.lora) if self.spec.lora else model
+        model.load_state_dict(state)
+        return model
 
     def values(self, batch: UpdateBatch, *, entropy_gradient: bool) -> TokenValues:
         """Log-probabilities and entropies of every completion token of the rows, in one pass, with gradient.
@@ -88,17 +101,13 @@ class Policy(Reader):
         The gradient reaches all weights when the iterator is exhausted. Where the policy is sharded, each run takes one
         forward and one backward pass.
         """
-        count = 0
+        found = runs(self.causal_lm if self._shares else None, batch, tokens, apart)
         try:
-            for rows, prompts in runs(self.causal_lm if self._shares else None, batch, tokens, apart):
+            for rows, prompts in found if self._shards is None else self._shards.even(self, list(found), backward=True):
                 self._prompts = prompts
                 yield rows
-                count += 1
         finally:
             self._prompts = None
-        if self._shards is not None:
-            self._shards.keep_up(self, count, backward=True)
-            self._shards.reshard()
 
     @torch.no_grad()
     def annotate(self, batch: UpdateBatch, tokens: int) -> TokenValues:
@@ -133,14 +142,11 @@ class Policy(Reader):
 
     def _in_micro_batches(self, reader: Reader, batch: UpdateBatch, tokens: int) -> TokenValues:
         logprobs = torch.zeros(batch["mask"].shape, device=batch.input_ids.device)
-        entropies, count = torch.zeros_like(logprobs), 0
-        for rows, prompts in runs(reader.causal_lm if self._shares else None, batch, tokens):
+        entropies = torch.zeros_like(logprobs)
+        found = runs(reader.causal_lm if self._shares else None, batch, tokens)
+        for rows, prompts in found if self._shards is None else self._shards.even(reader, list(found)):
             part = batch.rows(rows)
             values = reader(part, prompts)
             width = part["mask"].shape[1]
             logprobs[rows, :width], entropies[rows, :width] = values.logprobs, values.entropies
-            count += 1
-        if self._shards is not None:
-            self._shards.keep_up(reader, count)
-            self._shards.reshard()
         return TokenValues(logprobs=logprobs, entropies=entropies)

@@ -161,6 +161,7 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "use_distributed_sampler": False,
     }
 
 
