@@ -39,7 +39,7 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
 
 def first_rank() -> bool:
     """Whether this process is the only one of the run, or the one that writes."""
-    return rank_zero_only.rank == 0
+    return rank_zero_only.rank == 0  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def claim(recipe: Recipe, folder: Path) -> None:

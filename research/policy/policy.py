@@ -118,7 +118,7 @@ class Policy(Reader):
     def reference(self, batch: UpdateBatch, tokens: int) -> TokenValues:
         """The same from the frozen reference."""
         if self.spec.lora is None:
-            self._reference[0].to(self.model.device)  # pyright: ignore[reportArgumentType]
+            self._reference[0].to(self.model.device)  # pyright: ignore
             return self._in_micro_batches(self._reference[0], batch, tokens)
         with self.model.disable_adapter():  # pyright: ignore
             return self._in_micro_batches(self, batch, tokens)

@@ -80,7 +80,11 @@ class TestValues:
         assert len(set(batch.lengths.tolist())) > 2
         assert len(set(batch.prompt_lengths.tolist())) == 2
         logprobs, entropies = naive(policy.model, batch, temperature)
-        for values in (policy.values(batch, entropy_gradient=True), policy.annotate(batch, 40), policy.annotate(batch, 10_000)):
+        for values in (
+            policy.values(batch, entropy_gradient=True),
+            policy.annotate(batch, 40),
+            policy.annotate(batch, 10_000),
+        ):
             assert (values.logprobs - logprobs).abs().max() < 1e-6  # float32 at a few nats
             assert (values.entropies - entropies).abs().max() < 1e-6
             assert (values.logprobs[~batch["mask"]] == 0).all()
@@ -267,7 +271,10 @@ class TestReference:
         assert torch.equal(policy.reference(batch, 64).logprobs, start)
         optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01, weight_decay=0.1)
         for _ in range(2):
-            (policy.values(batch, entropy_gradient=True).logprobs.mean() + policy.values(batch, entropy_gradient=True).entropies.mean()).backward()
+            (
+                policy.values(batch, entropy_gradient=True).logprobs.mean()
+                + policy.values(batch, entropy_gradient=True).entropies.mean()
+            ).backward()
             optimizer.step()
             optimizer.zero_grad()
         assert torch.equal(policy.reference(batch, 64).logprobs, start)

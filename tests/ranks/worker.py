@@ -1,6 +1,7 @@
 """What one of two processes does: the gradient of its share of a batch, by every aggregate, plain and sharded."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,6 @@ from torch.distributed.tensor import DTensor
 
 from research.config import Recipe, instantiate
 from research.credit.aggregate import ConstantLength, PromptMean, SequenceMean, TokenMean
-from research.credit.credit import Credit
 from research.training.measures import UpdateMeasures
 from research.training.module import RLModule
 from research.training.ranks import Ranks
@@ -27,14 +27,14 @@ LENGTHS = ((1, 12, 3, 7), (9, 2, 12, 1), (5, 11, 4, 2))
 """Of the completions of three groups: a share of six rows each, of quite different sizes."""
 
 
-def groups(decode, vocabulary: int) -> list[Group]:
-    """Groups of made-up completions; the last one's rewards are all equal, so that it has no gradient."""
+def groups() -> list[Group]:
+    """Completions that are made up; the last one's rewards are all equal, so that it has no gradient."""
     generator = torch.Generator().manual_seed(0)
     made = []
     for n, lengths in enumerate(LENGTHS):
         completions = tuple(
             Completion(
-                token_ids=tuple(torch.randint(2, vocabulary, (length,), generator=generator).tolist()),
+                token_ids=tuple(torch.randint(2, 14, (length,), generator=generator).tolist()),
                 rollout_logprobs=(-2.0,) * length,
                 text="",
                 finish_reason="stop",
@@ -66,46 +66,42 @@ def gradient(module: RLModule) -> Tensor:
     return torch.cat(parts)
 
 
-def main(folder: Path) -> None:
-    """Write what this rank found to `folder`."""
-    recipe = Recipe(config=yaml.safe_load((folder / "recipe.yaml").read_text()))
-    rank = distributed.get_rank() if distributed.is_initialized() else 0
-    ranks = Ranks(rank=rank, size=distributed.get_world_size() if distributed.is_initialized() else 1)
-    found: dict[str, Tensor] = {}
-    for sharded in (False, True) if ranks.size > 1 else (False,):
-        module, _, _ = instantiate(recipe)
-        module.setup("fit")
-        module.ranks = ranks
-        if sharded:
-            module.model.shard(init_device_mesh("cpu", (ranks.size,)), most=ranks.most)
-        for name, aggregate in AGGREGATES.items():
-            credit = module.credit
-            module.credit = Credit(
-                advantage=credit.advantage, weights=[], aggregate=aggregate, denominator=credit.denominator
-            )
-            annotated = module.annotate(groups(module.decode, 14))
-            batch = module.credit(module.reward(module.assemble(annotated)))
-            found["annotated"] = batch["old_logprobs"]
-            found["reference"] = batch["ref_logprobs"]
-            optimizer = torch.optim.SGD(module.model.parameters(), lr=0.0)
-            optimizer.zero_grad()
-            measures = UpdateMeasures()
-            part = ranks.rows(module.read_rows(batch))
-            for rows in module.model.micro_batches(part, 30):
-                module.backward_rows(part.rows(rows), measures)
-            module.add_gradients(optimizer)
-            measures.over(ranks)
-            found[f"{name}/{'sharded' if sharded else 'plain'}"] = gradient(module)
-            found[f"{name}/loss"] = torch.tensor(measures.sums["loss"])
-    torch.save(found, folder / f"{ranks.size}-{rank}.pt")
+def found(recipe: Recipe, ranks: Ranks, *, sharded: bool) -> dict[str, Tensor]:
+    """Gradients by aggregate, annotations and losses, of a batch that these ranks share."""
+    module, _, _ = instantiate(recipe)
+    module.setup("fit")
+    module.ranks = ranks
+    if sharded:
+        module.model.shard(init_device_mesh("cpu", (ranks.size,)), most=ranks.most)
+    values: dict[str, Tensor] = {}
+    for name, aggregate in AGGREGATES.items():
+        module.credit = replace(module.credit, aggregate=aggregate)
+        batch = module.credit(module.reward(module.assemble(module.annotate(groups()))))
+        values |= {"annotated": batch["old_logprobs"], "reference": batch["ref_logprobs"]}
+        optimizer = torch.optim.SGD(module.model.parameters(), lr=0.0)
+        optimizer.zero_grad()
+        measures = UpdateMeasures()
+        part = ranks.rows(module.read_rows(batch))
+        for rows in module.model.micro_batches(part, 30):
+            module.backward_rows(part.rows(rows), measures)
+        module.add_gradients(optimizer)
+        measures.over(ranks)
+        values[f"{name}"] = gradient(module)
+        values[f"{name} tokens"] = torch.tensor(measures.sums["tokens"])
+    return values
+
+
+def main(folder: Path, rank: int) -> None:
+    """Write what this rank of two found, for every recipe in `folder`, plain and sharded."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    ranks = Ranks(rank=rank, size=2)
+    for path in sorted(folder.glob("*.yaml")):
+        recipe = Recipe(config=yaml.safe_load(path.read_text()))
+        values = {kind: found(recipe, ranks, sharded=kind == "sharded") for kind in ("plain", "sharded")}
+        torch.save(values, folder / f"{path.stem}-{rank}.pt")
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if len(sys.argv) > 2:
-        distributed.init_process_group(
-            "gloo", init_method=f"file://{sys.argv[1]}/meeting", rank=int(sys.argv[2]), world_size=2
-        )
-    main(Path(sys.argv[1]))
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    main(Path(sys.argv[1]), int(sys.argv[2]))
