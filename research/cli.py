@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     resolve = command("resolve", "Print a recipe's complete resolved config, or a study's cells.")
     resolve.add_argument("recipe", nargs="+", type=Path, help="a recipe and overlays, or one study file")
     command("components", "List every component: slot, equation, source, fields.")
+    command("datasets", "List the public datasets that a recipe can call by name.")
     ui = command("ui", "Open the MLflow pages on this machine only (127.0.0.1).")
     ui.add_argument("--tracking", **tracking)  # pyright: ignore
     ui.add_argument("--port", type=int, default=5000)
@@ -226,6 +227,13 @@ def _components(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _datasets(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.prompts.listing import dataset_table
+
+    _console().print(dataset_table())
+    return 0
+
+
 def _ui(known: argparse.Namespace, rest: list[str]) -> int:
     uri = _tracking(known, None)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
@@ -277,6 +285,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "report": _report,
     "resolve": _resolve,
     "components": _components,
+    "datasets": _datasets,
     "ui": _ui,
     "doctor": _doctor,
 }

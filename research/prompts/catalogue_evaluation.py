@@ -130,7 +130,7 @@ EVALUATION = (
         verifier="number",
         licence="CC-BY-SA-4.0",
         source="Shi et al. 2022 (arXiv:2210.03057)",
-        note="The first 250 test problems of GSM8K in Chinese.",
+        note="250 test problems of GSM8K in Chinese.",
     ),
     Description(
         name="cmath",

@@ -63,7 +63,7 @@ TRAINING = (
         verifier="mathematics",
         licence="Apache-2.0",
         source="Hugging Face 2025, from NuminaMath 1.5",
-        note="Configurations: default, extended (131,396), all (225,129). `correctness_count` is a list's length.",
+        note="Configurations: default, extended (131,396), all (225,129).",
     ),
     Description(
         name="openmathreasoning_mini",
