@@ -89,6 +89,14 @@ class TestEveryDataset:
         assert entry.source
         assert all(rows > 0 for rows in entry.splits.values())
 
+    @pytest.mark.parametrize("name", DATASETS)
+    def test_the_page_says_the_same(self, name: str) -> None:
+        entry = DATASETS[name]
+        place = entry.hub + (f", {entry.config}" if entry.config else "")
+        splits = ", ".join(f"{split} {rows:,}" for split, rows in entry.splits.items())
+        row = f"| {name} | {place} | {splits} | {entry.verifier} | {entry.template} | {entry.licence} |"
+        assert row in (DATA.parents[2] / "docs" / "datasets.md").read_text("utf-8").splitlines()
+
 
 class TestRows:
     def test_the_hubs_template_is_taken_off_and_put_on_again(self) -> None:

@@ -92,7 +92,6 @@ class TestFieldRange:
             ("4 of 5", False),
             ("n/a", False),
             (None, False),
-            (True, False),
             ([4], False),
             (float("nan"), False),
         ],
@@ -100,6 +99,9 @@ class TestFieldRange:
     def test_numbers_and_texts(self, value: Any, is_kept: bool) -> None:
         prompts = prompts_of("q", level=value)
         assert kept(FieldRange(field="level", low=3.0, high=5.0, missing="drop"), prompts) == ("0" if is_kept else "")
+
+    def test_truth_is_no_number(self) -> None:
+        assert kept(FieldRange(field="level", low=0.0, high=2.0, missing="drop"), prompts_of("q", level=True)) == ""
 
     def test_prompts_without_a_number(self) -> None:
         prompts = [*prompts_of("q", level="n/a"), *prompts_of("q")]
