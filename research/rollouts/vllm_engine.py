@@ -83,16 +83,20 @@ class Engine:
 
         Raises: UserError if requests still run.
         """
-        if not self._llm.reset_prefix_cache():
+        with untouched():
+            forgotten = self._llm.reset_prefix_cache()
+        if not forgotten:
             raise UserError("vLLM keeps keys and values of earlier weights, since requests of before still run")
 
     def sleep(self, level: int) -> None:
         """Give up the memory of keys and values, and of the weights: set aside at level 1, lost at level 2."""
-        self._llm.sleep(level=level)
+        with untouched():
+            self._llm.sleep(level=level)
 
     def wake(self, what: str) -> None:
         """Have memory again for the `weights`, or for the `kv_cache`."""
-        self._llm.wake_up(tags=[what])
+        with untouched():
+            self._llm.wake_up(tags=[what])
 
     def end(self) -> None:
         """Free everything; another engine may start afterwards."""
@@ -118,13 +122,16 @@ class Engine:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Give the process back what the block changes: random states, threads, precision and environment."""
+    """Give the process back what the block changes: random states, threads, precision and environment.
+
+    The block runs outside inference mode, which the trainer evaluates in: weights made there could not be replaced.
+    """
     states, environment = random_states(), dict(os.environ)
     threads, set_threads = torch.get_num_threads(), torch.set_num_threads
     precision = torch.get_float32_matmul_precision()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
     finally:
