@@ -120,7 +120,7 @@ EVALUATION = (
         hub="juletxara/mgsm",
         config="zh",
         revision="refs/convert/parquet",
-        files="zh/{split}/0000.parquet",
+        files="{config}/{split}/0000.parquet",
         splits={"test": 250},
         layouts=(
             Fields(question="question", answer="answer_number"),

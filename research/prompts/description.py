@@ -52,7 +52,7 @@ class Description:
     config: str | None = None
     """Which configuration on the hub."""
     files: str = ""
-    """On the hub, the file of a split, in which `{split}` is its name; empty: as the card says."""
+    """On the hub, the file of a split, by `{config}` and `{split}`; empty: as the card says."""
     revision: str | None = None
     """On the hub, the branch; None: the main one."""
     wrapped: str = "plain"

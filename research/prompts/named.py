@@ -118,12 +118,12 @@ class NamedDataset(PromptSource):
     def _table(self, path: Path | None) -> Table:
         if path is not None:
             return Table(id=str(path), split=self.split, config=self.config, any_split=True, option="path")
-        described = self.description
+        described, config = self.description, self.config or self.description.config
         return Table(
             id=described.hub,
             split=self.split,
-            config=self.config or described.config,
-            files=described.files.replace("{split}", self.split),
+            config=config,
+            files=described.files.replace("{split}", self.split).replace("{config}", config or ""),
             revision=described.revision,
             option="path",
             copy=self._copy,

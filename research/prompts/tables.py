@@ -66,8 +66,9 @@ class Table:
                 f"no file or folder {self.id!r}: give the path of a local copy, or a dataset's name on the hub"
             )
         files = {self.split: self.files} if self.files else None
+        config = None if self.files else self.config  # where the files are named, there are no configurations
         with self._sentences(), _impatient(self.id):
-            return load_dataset(self.id, self.config, split=self.split, data_files=files, revision=self.revision)
+            return load_dataset(self.id, config, split=self.split, data_files=files, revision=self.revision)
 
     def _local(self, path: Path) -> Any:
         from datasets import load_dataset

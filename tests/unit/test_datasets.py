@@ -198,6 +198,19 @@ class TestHub:
         assert offline == [True]
         assert datasets.config.HF_HUB_OFFLINE is False
 
+    def test_a_named_file_is_read_without_a_configuration(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`datasets` refuses a configuration's name beside a file, so a local copy stands for the hub."""
+        rows = datasets.Dataset.from_list([json.loads(line) for line in (DATA / "mgsm_zh.jsonl").open()])
+        (tmp_path / "zh" / "test").mkdir(parents=True)
+        rows.to_parquet(tmp_path / "zh" / "test" / "0000.parquet")
+        load = datasets.load_dataset
+        monkeypatch.setattr(
+            datasets, "load_dataset", lambda id, config, revision, **more: load(str(tmp_path), config, **more)
+        )
+        assert [prompt.answer for prompt in NamedDataset(name="mgsm_zh", split="test").load()] == ANSWERS["mgsm_zh"]
+
     def test_what_the_hub_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
@@ -210,7 +223,7 @@ class TestHub:
         assert [prompt.answer for prompt in prompts] == ANSWERS["mgsm_zh"]
         files = {"test": "zh/test/0000.parquet"}
         revision = "refs/convert/parquet"
-        assert asked == [(("juletxara/mgsm", "zh"), {"split": "test", "data_files": files, "revision": revision})]
+        assert asked == [(("juletxara/mgsm", None), {"split": "test", "data_files": files, "revision": revision})]
 
 
 class TestRefusals:

@@ -104,8 +104,8 @@ class TestFieldRange:
         assert kept(FieldRange(field="level", low=0.0, high=2.0, missing="drop"), prompts_of("q", level=True)) == ""
 
     def test_prompts_without_a_number(self) -> None:
-        prompts = [*prompts_of("q", level="n/a"), *prompts_of("q")]
-        assert kept(FieldRange(field="level", low=3.0, high=5.0, missing="keep"), prompts) == "00"
+        prompts = [*prompts_of("q", level="n/a"), *prompts_of("q", level=float("nan")), *prompts_of("q")]
+        assert kept(FieldRange(field="level", low=3.0, high=5.0, missing="keep"), prompts) == "000"
         assert kept(FieldRange(field="level", low=3.0, high=5.0, missing="drop"), prompts) == ""
 
 
