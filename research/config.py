@@ -209,6 +209,7 @@ SLOTS: Mapping[str, type] = {
     "kl": research.objective.KL,
     "entropy": research.objective.Entropy,
     "verifiers": research.rewards.Verifier,
+    "functions": research.rewards.RewardFunction,
     "shaping": research.rewards.Shaping,
     "tokens": research.rewards.TokenReward,
     "steps": research.rewards.StepVerifier,

@@ -1,12 +1,14 @@
 """The advantage slot: what a completion's reward is worth against its group's."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from research.component import Component, require
+from research.credit.moments import deviation
 from research.types import over_tokens
 
 
@@ -23,9 +25,19 @@ class Advantage(Component):
 
 
 def centred_in_group(rewards: Float[Tensor, "N G"]) -> Float[Tensor, "N G"]:
-    """r − mean(r) over the group, exactly 0 where all rewards of the group are equal (float rounding included)."""
-    dead = rewards.amax(-1, keepdim=True) == rewards.amin(-1, keepdim=True)
-    return (rewards - rewards.mean(-1, keepdim=True)).masked_fill(dead, 0.0)
+    """r − mean(r) over the group, exactly 0 where all rewards of the group are equal (float rounding included).
+
+    A reward that is NaN is none: it is in no mean, and gets 0.
+
+    Example:
+        >>> from torch import nan, tensor
+        >>> centred_in_group(tensor([[3.0, 1.0, nan]]))
+        tensor([[ 1., -1.,  0.]])
+    """
+    known = ~rewards.isnan()
+    low, high = rewards.where(known, inf).amin(-1, keepdim=True), rewards.where(known, -inf).amax(-1, keepdim=True)
+    mean = rewards.where(known, 0.0).sum(-1, keepdim=True) / known.sum(-1, keepdim=True)
+    return (rewards - mean).masked_fill((low >= high) | ~known, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +108,7 @@ class GroupZScore(Advantage):
             f"GroupZScore: ddof={self.ddof} needs groups of at least {self.ddof + 1} completions",
         )
         centred = centred_in_group(rewards)
-        std = rewards.std(-1, keepdim=True, correction=self.ddof) + self.eps
+        std = deviation(rewards, (-1,), self.ddof) + self.eps
         return over_tokens(centred / std.masked_fill(std == 0, 1.0), mask)
 
 
@@ -126,4 +138,5 @@ class LeaveOneOut(Advantage):
     def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         G = rewards.shape[-1]
         require(G >= 2, f"LeaveOneOut: a baseline of the others needs groups of at least 2 completions, got {G}")
-        return over_tokens(centred_in_group(rewards) * (G / (G - 1)), mask)
+        known = (~rewards.isnan()).sum(-1, keepdim=True).double()
+        return over_tokens(centred_in_group(rewards) * (known / (known - 1).clamp(min=1)).float(), mask)

@@ -1,15 +1,15 @@
 """Advantages whose scale is the update batch's: no prompt counts more because its own rewards lie close together."""
 
 from dataclasses import dataclass
+from math import nan
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from research.component import require
 from research.credit.advantage import Advantage, centred_in_group
-from research.credit.moments import to_go, whitened, z_scores
+from research.credit.moments import deviation, to_go, whitened, z_scores
 from research.types import over_tokens
 
 
@@ -50,7 +50,7 @@ class BatchScaled(Advantage):
     def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         B = rewards.numel()
         require(self.ddof < B, f"BatchScaled: ddof={self.ddof} needs at least {self.ddof + 1} completions, got {B}")
-        std = rewards.std(correction=self.ddof) + self.eps
+        std = deviation(rewards, (0, 1), self.ddof) + self.eps
         return over_tokens(centred_in_group(rewards) / std.masked_fill(std == 0, 1.0), mask)
 
 
@@ -88,10 +88,10 @@ class BatchWhitened(Advantage):
         return self.baseline == "group" and self.weighting == "completions"
 
     def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        x = rewards if self.baseline == "none" else centred_in_group(rewards)
+        x, known = rewards if self.baseline == "none" else centred_in_group(rewards), ~rewards.isnan()
         if self.weighting == "tokens":
-            return whitened(over_tokens(x, mask), mask)
-        return over_tokens(whitened(x, torch.ones_like(x, dtype=torch.bool), shift=not self.centred), mask)
+            return whitened(over_tokens(x, mask), mask & known.reshape(-1, 1))
+        return over_tokens(whitened(x, known, shift=not self.centred), mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,8 @@ class WhitenedReturns(Advantage):
         token_rewards: Float[Tensor, "B T"],
         mask: Bool[Tensor, "B T"],
     ) -> Float[Tensor, "B T"]:
-        return whitened(over_tokens(rewards, mask) + to_go(token_rewards.float() * mask), mask)
+        known = ~rewards.isnan().reshape(-1, 1)
+        return whitened(over_tokens(rewards, mask) + to_go(token_rewards.float() * mask), mask & known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ class EachZScore(Advantage):
     equal rewards need not.
 
     Args:
-        columns: each verifier's and each shaping term's own reward [K N G], task units; G > ddof.
+        columns: each verifier's, reward function's and shaping term's own reward [K N G], task units; G > ddof.
         mask: True where a completion token counts [B T].
 
     Returns: advantages [B T], in standard deviations of the batch, 0 on padding.
@@ -168,7 +169,7 @@ class EachZScore(Advantage):
     eps: float = 1e-6
     """ε, added to both standard deviations: 1e-4 in TRL."""
     column_weights: tuple[float, ...] | None
-    """ω, one a column: verifiers first, then shaping terms, in the recipe's order; null is 1 for each."""
+    """ω, one a column: verifiers, reward functions, shaping terms, in the recipe's order; null is 1 for each."""
 
     def __post_init__(self) -> None:
         require(self.ddof in (0, 1), f"EachZScore: ddof is 0 or 1, got {self.ddof}")
@@ -183,7 +184,8 @@ class EachZScore(Advantage):
         weights = (1.0,) * K if self.column_weights is None else self.column_weights
         require(len(weights) == K, f"EachZScore: {len(weights)} column_weights for {K} reward columns")
         require(self.ddof < G, f"EachZScore: ddof={self.ddof} needs groups of at least {self.ddof + 1} completions")
-        parts = z_scores(columns, torch.ones_like(columns, dtype=torch.bool), (2,), ddof=self.ddof, eps=self.eps)
+        known = ~columns.isnan()
+        parts = z_scores(columns, known, (2,), ddof=self.ddof, eps=self.eps)
         total = (parts * parts.new_tensor(weights)[:, None, None]).sum(0)
-        std = total.std(correction=self.ddof) + self.eps
+        std = deviation(total.where(known.all(0), nan), (0, 1), self.ddof) + self.eps
         return over_tokens(total / std.masked_fill(std == 0, 1.0), mask)

@@ -11,6 +11,7 @@ from research.credit.advantage import Advantage
 from research.credit.aggregate import Aggregate
 from research.credit.covariance import covariance_quantities
 from research.credit.weights import TokenWeight
+from research.errors import UserError
 from research.types import UpdateBatch
 
 
@@ -44,6 +45,10 @@ class Credit:
     def __call__(self, batch: UpdateBatch) -> UpdateBatch:
         """The batch with `advantages`, `weights` and `coefficients` [B T], float32."""
         mask, advantages = batch["mask"], apply(self.advantage, batch.quantities)
+        rewards = batch.quantities.get("rewards")
+        if rewards is not None and rewards.isnan().any() and not advantages.isfinite().all():
+            name = type(self.advantage).__name__
+            raise UserError(f"{name} does not leave out completions without a reward: take `unverified: wrong`")
         credited = batch.with_quantities(advantages=advantages)
         if "old_logprobs" in batch.quantities:
             credited = credited.with_quantities(**covariance_quantities(batch["old_logprobs"], advantages, mask))

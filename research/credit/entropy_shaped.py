@@ -210,8 +210,10 @@ def _shaped(
     mask: Bool[Tensor, "N G T"],
 ) -> Float[Tensor, "N G T"]:
     """Ã, in float64: shaped rewards of each polarity, normalized; GRPO-S is the case of one column."""
+    known = ~extra.isnan()
+    mask = mask & known[..., None]
     if settings.dead_groups == "skip":
-        mask = mask & (right.any(-1) & ~right.all(-1))[:, None, None]
+        mask = mask & ((right & known).any(-1) & (~right & known).any(-1))[:, None, None]
     won, lost = mask & right[..., None], mask & ~right[..., None]
     H = entropies.double() if settings.entropy_clamp is None else entropies.double().clamp(*settings.entropy_clamp)
     H = H.clamp(min=settings.entropy_floor)

@@ -24,6 +24,8 @@ def generalized_advantage(
 ) -> Float[Tensor, "B T"]:
     """The generalized advantage as it is, float32, 0 on padding; plus `values` it is the critic's target.
 
+    It is 0 too where a completion's reward is NaN, which is none: the critic then learns nothing from it.
+
         δ_t = r_t + γ V_{t+1} − V_t,  A_t = δ_t + γλ A_{t+1},  V = A = 0 after the last token
 
     Args:
@@ -40,7 +42,8 @@ def generalized_advantage(
         tensor([[0.1250, 0.7500]])
     """
     last = mask & (mask.flip(-1).cumsum(-1).flip(-1) == 1)
-    earned = token_rewards.float() * mask + over_tokens(rewards, last)
+    known = ~rewards.isnan()
+    earned = token_rewards.float() * mask + over_tokens(rewards.where(known, 0.0), last)
     estimates = values.float()
     advantages = torch.zeros_like(earned)
     advantage = value = torch.zeros_like(earned[:, 0])
@@ -49,7 +52,7 @@ def generalized_advantage(
         advantage = torch.where(mask[:, t], delta + gamma * lam * advantage, advantage)
         value = torch.where(mask[:, t], estimates[:, t], value)
         advantages[:, t] = advantage * mask[:, t]
-    return advantages
+    return advantages.masked_fill(~known.reshape(-1, 1), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,4 +113,5 @@ class GAE(Advantage):
         advantages = generalized_advantage(
             rewards=rewards, token_rewards=token_rewards, values=values, mask=mask, gamma=self.gamma, lam=self.lam
         )
-        return whitened(advantages, mask) if self.whiten else advantages
+        known = ~rewards.isnan().reshape(-1, 1)
+        return whitened(advantages, mask & known) if self.whiten else advantages

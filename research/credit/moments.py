@@ -1,6 +1,7 @@
 """Deviations over the values that count, and reward-to-go: shared by the advantages that look beyond a group's rewards.
 
-Computed in float64: shaped and whitened rewards are small differences of numbers near 1.
+A reward that is NaN is none: its completion could not be judged. It counts in no mean and no deviation, and its
+advantage is 0. Computed in float64: shaped and whitened rewards are small differences of numbers near 1.
 """
 
 from math import inf
@@ -52,6 +53,24 @@ def whitened(
     variance = (x - mean).square().where(counts, 0.0).sum() / (n - 1)
     scaled = (x - mean if shift else x) / (variance + VARIANCE_EPS).sqrt()
     return scaled.masked_fill(_all_equal(x, counts, tuple(range(x.dim()))) | ~counts, 0.0).float()
+
+
+def deviation(
+    rewards: Float[Tensor, "*shape"], dims: tuple[int, ...], correction: int
+) -> Float[Tensor, "*shape_without_dims"]:
+    """The standard deviation along `dims`, kept as axes of size 1, of the rewards that there are.
+
+    Example:
+        >>> from torch import nan, tensor
+        >>> deviation(tensor([[1.0, nan, 3.0], [2.0, nan, nan]]), (1,), 0).flatten()
+        tensor([1., 0.])
+    """
+    known = ~rewards.isnan()
+    if known.all():
+        return rewards.std(dims, keepdim=True, correction=correction)
+    x, n = rewards.where(known, 0.0), known.sum(dims, keepdim=True)
+    squares = (x - x.sum(dims, keepdim=True) / n.clamp(min=1)).square().where(known, 0.0).sum(dims, keepdim=True)
+    return (squares / (n - correction).clamp(min=1)).sqrt()
 
 
 def to_go(values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:

@@ -49,6 +49,8 @@ class Evaluation:
             "evaluation/truncated": fmean(c.truncated for c, _ in completions),  # share, 0 to 1
             "evaluation/length_mean": fmean(len(c.token_ids) for c, _ in completions),  # tokens
         }
+        if any(unscored := [not known for group in groups for known in group.scored]):
+            measures["evaluation/unscored"] = fmean(unscored)  # share that counts as wrong unjudged, 0 to 1
         if errors := [error for group in groups for error in group.length_errors]:
             measures["evaluation/length_error_mean"] = fmean(errors)  # tokens from what the prompts ask for
         for verdict, name in ((True, "right"), (False, "wrong")):

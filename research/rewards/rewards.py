@@ -1,22 +1,28 @@
 """Rewards: verdicts when a group is sampled, shaped rewards when an update batch is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from research.component import apply, needs_of, require
+from research.rewards.reward_functions import RewardFunction
 from research.rewards.shaping import Shaping
 from research.rewards.steps import Decode, NoSteps, StepVerifier, step_rewards
 from research.rewards.tokens import TokenReward
+from research.rewards.verdicts import Verdict, judged
 from research.rewards.verifiers import Verifier
-from research.types import Group
+from research.types import Completion, Group
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """reward = Σ_k verifier_k + Σ_k shaping_k; the first sum is the outcome. Tokens and steps have their own."""
+    """reward = Σ_k verifier_k + Σ_k weight_k · function_k + Σ_k shaping_k; without shaping it is the outcome.
+
+    Tokens and steps have their own.
+    """
 
     verifiers: list[Verifier]
     """At least one; a completion is right when all of them accept it."""
@@ -26,33 +32,60 @@ class Rewards:
     """Rewards of single tokens, added to one another, for advantages that read them. May be empty."""
     steps: StepVerifier
     """Which steps of a completion are right, for advantages that read them."""
+    functions: list[RewardFunction] = field(default_factory=list)
+    """Graded rewards added to the verifiers', whatever is right. May be empty."""
 
     def __post_init__(self) -> None:
         require(len(self.verifiers) > 0, "rewards.verifiers: at least one verifier is needed")
         worth = [(verifier.right, verifier.wrong) for verifier in self.verifiers]
         for term in self.shaping:
             require(
-                not term.zero_one or worth == [(1.0, 0.0)],
+                not term.zero_one or (worth == [(1.0, 0.0)] and not self.functions),
                 f"rewards.shaping: {type(term).__name__} is written for an outcome of 1 or 0: take one verifier with "
-                f"right 1 and wrong 0, not {' and '.join(f'{right:g}/{wrong:g}' for right, wrong in worth)}",
+                f"right 1 and wrong 0, not {self._worth()}",
             )
+        for function in self._all():
+            function.resolve()
+
+    def names(self) -> list[str]:
+        """The name of every verifier and reward function, numbered where it stands twice, in the columns' order."""
+        kinds = [type(function).__name__ for function in self._all()]
+        return [f"{k}_{kinds[: i + 1].count(k)}" if kinds.count(k) > 1 else k for i, k in enumerate(kinds)]
 
     def verify(self, group: Group) -> Group:
-        """The group with its outcomes and verdicts."""
-        verdicts = [
-            [verifier(prompt=group.prompt, completion=completion) for verifier in self.verifiers]
-            for completion in group.completions
-        ]
+        """The group with its outcomes and verdicts, and what kept a completion from being judged."""
+        functions = self._all()
+        verdicts = [self._verdicts(function, group) for function in functions]
         rewards = [
-            [verifier.reward(accepted) for verifier, accepted in zip(self.verifiers, row, strict=True)]
-            for row in verdicts
+            [function.reward(verdict) for verdict in row]  # pyright: ignore[reportArgumentType]  # each its own kind
+            for function, row in zip(functions, verdicts, strict=True)
         ]
+        found = judged(verdicts, rewards, len(self.verifiers))
         return replace(
             group,
-            outcomes=tuple(sum(row) for row in rewards),
-            right=tuple(all(row) for row in verdicts),
-            columns=tuple(zip(*rewards, strict=True)),
+            outcomes=found.outcomes,
+            right=found.right,
+            columns=found.columns,
+            faults=found.faults if any(found.faults) else (),
         )
+
+    def _verdicts(self, function: Verifier | RewardFunction, group: Group) -> list[Verdict]:
+        """What the function says of each completion; all at once if it waits for processes of its own."""
+
+        def verdict(completion: Completion) -> Verdict:
+            return function(prompt=group.prompt, completion=completion)
+
+        if not function.in_workers:
+            return [verdict(completion) for completion in group.completions]
+        with ThreadPoolExecutor(max_workers=len(group.completions)) as threads:
+            return list(threads.map(verdict, group.completions))
+
+    def _all(self) -> list[Verifier | RewardFunction]:
+        return [*self.verifiers, *self.functions]
+
+    def _worth(self) -> str:
+        worth = [f"{verifier.right:g}/{verifier.wrong:g}" for verifier in self.verifiers]
+        return " and ".join([*worth, *(type(function).__name__ for function in self.functions)])
 
     def verify_steps(self, group: Group, decode: Decode) -> Group:
         """A verified group with the rewards of its steps, if steps are verified."""

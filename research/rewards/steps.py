@@ -105,11 +105,15 @@ class ArithmeticSteps(StepVerifier):
 def step_rewards(steps: StepVerifier, group: Group, decode: Decode) -> tuple[tuple[float | None, ...], ...]:
     """For each token of each completion of a verified group: the reward of the step that ends there, or None.
 
-    Steps that end on the same token, as tokens of several characters allow, are one step, right if all of them are.
+    Steps that end on the same token, as tokens of several characters allow, are one step, right if all of them are. A
+    completion that could not be judged has no steps.
     """
-    rows = []
-    for completion, right in zip(group.completions, group.right, strict=True):
+    rows, unknown = [], {i for i, scored in enumerate(group.scored) if not scored}
+    for i, (completion, right) in enumerate(zip(group.completions, group.right, strict=True)):
         last = len(completion.token_ids) - 1
+        if i in unknown:
+            rows.append((None,) * (last + 1))
+            continue
         ends = {last: right}
         for position, accepted in steps(prompt=group.prompt, completion=completion):
             token = min(last, last_token(completion, position, decode))

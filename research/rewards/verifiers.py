@@ -1,38 +1,39 @@
 """The verifier slot: is this completion right?"""
 
+import re
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
 
 from research.component import Component, require
+from research.rewards.answers import answer_after, last_number, number, plain
+from research.rewards.verdicts import Fault
 from research.types import Completion, Prompt
 
 
 class Verifier(Component):
-    """accepts (prompt, completion) or not; worth `right` or `wrong`."""
+    """accepts (prompt, completion) or not, worth `right` or `wrong`; None if it has nothing to say."""
 
     right: float
     """Reward of an accepted completion."""
     wrong: float
-    """Reward of any other; below `right`."""
+    """Reward of any other; below `right`, or 0 like it."""
+    in_workers: ClassVar[bool] = False
+    """Whether it waits for processes of its own, so that a group's completions are best verified at once."""
 
     def __post_init__(self) -> None:
         require(
-            self.right > self.wrong, f"{type(self).__name__}: right is above wrong, got {self.right} and {self.wrong}"
+            self.right > self.wrong or self.right == self.wrong == 0,
+            f"{type(self).__name__}: right is above wrong, or both are 0, got {self.right} and {self.wrong}",
         )
 
-    def reward(self, accepted: bool) -> float:
-        """What the verdict is worth."""
-        return self.right if accepted else self.wrong
+    def resolve(self) -> None:
+        """Look up what lies outside the recipe, so that a mistake shows before a run begins: nothing, by default."""
 
-
-def answer_after(marker: str, text: str) -> str | None:
-    """What follows the last `marker` in the text, stripped; None if there is no marker.
-
-    Example:
-        >>> answer_after("#", "1+2=3;#3")
-        '3'
-    """
-    _, found, answer = text.rpartition(marker)
-    return answer.strip() if found else None
+    def reward(self, verdict: bool | Fault | None) -> float | None:
+        """What the verdict is worth; None where there is none."""
+        accepted = verdict.verdict if isinstance(verdict, Fault) else verdict
+        return None if accepted is None else self.right if accepted else self.wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class ExactAnswer(Verifier):
     """
 
     marker: str
-    """What stands before the answer: `#` in the built-in task."""
+    """What stands before the answer: `#` in the built-in task; `\\boxed` takes a box, `<answer>` a tag."""
     right: float = 1.0
     """Reward of an accepted completion."""
     wrong: float = -1.0
@@ -76,33 +77,35 @@ class ExactAnswer(Verifier):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReasoningGymAnswer(Verifier):
-    """The task's own scorer, of the reasoning-gym library, gives the text after the last marker full marks.
+class NumericAnswer(Verifier):
+    """The number after the last marker, or the last number of all, is the reference answer's.
 
-        r = right if score(answer(o), entry) ≥ threshold, else wrong
+        r = right if |x − x*| ≤ tolerance · |x*|, else wrong
 
-    Only for prompts of the `ReasoningGym` source. A truncated completion is wrong.
+    Thousands separators, currency, percent signs, units and ways of writing a minus do not matter; fractions are exact.
+    So 50 % is 50, not 0.5. A truncated completion has no answer, so it is wrong.
 
     Args:
-        prompt: a prompt whose meta names its `task` and holds its `entry`.
+        prompt: the prompt, with its reference answer.
         completion: one completion of it.
 
-    Returns: whether it is accepted.
+    Returns: whether it is accepted; None if the reference answer is not a number.
 
-    Raises: ValueError if the marker is empty, right ≤ wrong or the threshold is outside (0, 1];
-        KeyError if the prompt is from another source.
+    Raises: ValueError if tolerance < 0 or right ≤ wrong.
 
-    Source: Stojanovski et al. 2025, Reasoning Gym (arXiv:2505.24760).
+    Source: Cobbe et al. 2021, GSM8K, where the marker is `####` (arXiv:2110.14168).
 
     Example:
-        >>> ReasoningGymAnswer(marker="Answer:").threshold
-        1.0
+        >>> prompt = Prompt(id="0", text="A price?", answer="1200")
+        >>> done = Completion(token_ids=(1,), rollout_logprobs=(0.0,), text="#### $1,200", finish_reason="stop")
+        >>> NumericAnswer(marker="####")(prompt=prompt, completion=done)
+        True
     """
 
     marker: str
-    """What stands before the answer."""
-    threshold: float = 1.0
-    """Lowest score that is right; in (0, 1]."""
+    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag, "" the last number of the text."""
+    tolerance: float = 0.0
+    """Relative, at least 0; 0 is exact."""
     right: float = 1.0
     """Reward of an accepted completion."""
     wrong: float = -1.0
@@ -110,14 +113,73 @@ class ReasoningGymAnswer(Verifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.marker != "", "ReasoningGymAnswer: marker is at least one character")
-        require(0 < self.threshold <= 1, f"ReasoningGymAnswer: threshold is in (0, 1], got {self.threshold}")
+        require(self.tolerance >= 0, f"NumericAnswer: tolerance is at least 0, got {self.tolerance}")
 
-    def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
-        from reasoning_gym import get_score_answer_fn
+    def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | None:
+        expected = number(prompt.answer)
+        if expected is None:
+            return None
+        text = last_number(completion.text) if self.marker == "" else answer_after(self.marker, completion.text)
+        found = None if completion.truncated or text is None else number(text)
+        return found is not None and abs(found - expected) <= abs(expected) * Fraction(self.tolerance)
 
-        answer = answer_after(self.marker, completion.text)
-        if completion.truncated or answer is None:
-            return False
-        score = get_score_answer_fn(prompt.meta["task"])
-        return score(answer, prompt.meta["entry"]) >= self.threshold  # pyright: ignore[reportCallIssue]
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceAnswer(Verifier):
+    """The letter after the last marker is the reference answer's, in a question of several choices.
+
+        r = right if letter(o) = letter*, else wrong
+
+    The letter may stand in brackets, bold or a LaTeX text, in either case, with the choice's text behind it. Two
+    letters joined by "or", "and", a comma or a slash are no answer. A truncated completion is wrong.
+
+    Args:
+        prompt: the prompt, whose reference answer is a letter.
+        completion: one completion of it.
+
+    Returns: whether it is accepted; None if the reference answer is not one of the letters.
+
+    Raises: ValueError if the marker is empty, if there are not at least two letters, each once, or if right ≤ wrong.
+
+    Source: Hendrycks et al. 2021, MMLU, for letters A to D (arXiv:2009.03300).
+
+    Example:
+        >>> prompt = Prompt(id="0", text="Which?", answer="B")
+        >>> done = Completion(token_ids=(1,), rollout_logprobs=(0.0,), text="Answer: (B) blue", finish_reason="stop")
+        >>> ChoiceAnswer(marker="Answer:", letters="ABCD")(prompt=prompt, completion=done)
+        True
+    """
+
+    marker: str
+    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag."""
+    letters: str = "ABCD"
+    """The letters that there are, in capitals."""
+    right: float = 1.0
+    """Reward of an accepted completion."""
+    wrong: float = -1.0
+    """Reward of any other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.marker != "", "ChoiceAnswer: marker is at least one character")
+        unique = len(set(self.letters)) == len(self.letters) >= 2
+        require(
+            unique and self.letters.isalpha() and self.letters.isupper(),
+            f"ChoiceAnswer: letters are at least two different capitals, got {self.letters!r}",
+        )
+
+    def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | None:
+        expected = self._letter(prompt.answer)
+        if expected is None:
+            return None
+        text = answer_after(self.marker, completion.text)
+        return not completion.truncated and text is not None and self._letter(text) == expected
+
+    def _letter(self, text: str) -> str | None:
+        """The one letter that the text begins with; None if it begins with none, or with two that are joined."""
+        letter = rf"[\W_]{{0,8}}(?:\\?(?:text|textbf|mathrm|mathbf)\s*\{{)?[\W_]{{0,8}}([{self.letters}])(?![^\W_])"
+        found = re.match(letter, plain(text[:200]), re.IGNORECASE)
+        if found is None:
+            return None
+        joined = rf"[\W_]{{0,8}}?\s*(?:or|and|,|/|&|;)[\W_]{{0,8}}[{self.letters}](?![^\W_])"
+        return None if re.match(joined, plain(text[:200])[found.end() :], re.IGNORECASE) else found[1].upper()

@@ -56,7 +56,7 @@ class Collector:
         while rounds < self.max_rounds and (rounds == 0 or len(found) < wanted):
             groups = sample(prompts if rounds == 0 else draw(wanted), rounds)
             sampled += groups
-            found += [group for group in groups if self.keep(outcomes=group.outcomes)]
+            found += [group for group in groups if self.keep(outcomes=group.known_outcomes)]
             rounds += 1
         return Collected(
             groups=tuple(found[:wanted]),

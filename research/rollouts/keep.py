@@ -7,7 +7,7 @@ from research.component import Component
 
 
 class Keep(Component):
-    """Whether a group trains, from its outcomes: the verifiers' rewards before any shaping."""
+    """Whether a group trains, from its outcomes: the rewards before any shaping of those completions that have one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class KeepAll(Keep):
         keep = 1
 
     Args:
-        outcomes: the group's outcomes, G of them.
+        outcomes: the group's outcomes, at most G of them.
 
     Returns: True.
 
@@ -41,7 +41,7 @@ class MixedOutcomes(Keep):
     Decided exactly, on the outcomes: a shaping term or a rounding error cannot make a dead group look alive.
 
     Args:
-        outcomes: the group's outcomes, G of them.
+        outcomes: the group's outcomes, at most G of them.
 
     Returns: whether they differ.
 
@@ -53,4 +53,4 @@ class MixedOutcomes(Keep):
     """
 
     def __call__(self, *, outcomes: Sequence[float]) -> bool:
-        return min(outcomes) < max(outcomes)
+        return len(set(outcomes)) > 1

@@ -87,7 +87,7 @@ class RewardModel(nn.Module):
         return batch.with_quantities(outcomes=outcomes, columns=outcomes[None])
 
     def refresh(self, groups: Sequence[Group], assemble: Callable[[Sequence[Group]], UpdateBatch], seed: int) -> None:
-        """Continue training on the mixed groups among these and on a share of earlier ones.
+        """Continue training on the mixed groups among these, fully judged, and on a share of earlier ones.
 
         Args:
             groups: freshly sampled and verified.
@@ -95,7 +95,7 @@ class RewardModel(nn.Module):
             seed: of the order and of the choice among the earlier groups.
         """
         random = Random(seed)
-        fresh = [group for group in groups if any(group.right) and not all(group.right)]
+        fresh = [group for group in groups if any(group.right) and not all(group.right) and all(group.scored)]
         wanted = round(self.spec.replay / (1 - self.spec.replay) * len(fresh))
         pool = [*fresh, *random.sample(self.history, min(wanted, len(self.history)))]
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.spec.learning_rate, weight_decay=0.0, fused=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from research.objective.objective import Terms
 from research.rollouts import Collected
 from research.training.ranks import Ranks
+from research.training.reward_measures import verdict_measures
 from research.types import UpdateBatch
 
 
@@ -24,15 +25,11 @@ def collected_measures(collected: Collected) -> dict[str, float]:
     lengths = [len(completion.token_ids) for completion in completions]
     errors = [error for group in groups for error in group.length_errors]
     return {
-        "rewards/accuracy": fmean(right for group in groups for right in group.right),  # share right, 0 to 1
-        "rewards/outcome_mean": fmean(outcome for group in groups for outcome in group.outcomes),  # reward units
+        **verdict_measures(groups),
         "rollouts/length_mean": fmean(lengths),  # tokens
         "rollouts/length_max": max(lengths),  # tokens
         **({"rollouts/length_error_mean": fmean(errors)} if errors else {}),  # tokens from what the prompts ask for
         "rollouts/truncated": fmean(completion.truncated for completion in completions),  # share, 0 to 1
-        "rollouts/zero_variance_groups": fmean(min(g.outcomes) == max(g.outcomes) for g in groups),  # share, 0 to 1
-        "rollouts/all_right_groups": fmean(all(group.right) for group in groups),  # share, 0 to 1
-        "rollouts/all_wrong_groups": fmean(not any(group.right) for group in groups),  # share, 0 to 1
         "rollouts/rounds": collected.rounds,  # sampling rounds
         "rollouts/groups_trained": len(collected.groups),  # groups
         "rollouts/groups_stale": sum(g.step < groups[0].step for g in collected.groups),  # groups of earlier steps
@@ -51,7 +48,7 @@ def credit_measures(batch: UpdateBatch) -> dict[str, float]:
         **({"rewards/ranked_right": ranked} if ranked is not None else {}),
         # 1 − Var(R − V) / Var(R) over tokens: 1 is a perfect critic, 0 one that knows a constant
         **({"critic/explained_variance": explained_variance(batch)} if valued else {}),
-        "rewards/reward_mean": float(rewards.mean()),  # reward units, shaping included
+        "rewards/reward_mean": float(rewards.nanmean()),  # reward units, shaping included
         "credit/advantage_abs_mean": float(advantages[mask].abs().mean()),  # per token
         "credit/zero_advantage_tokens": float((advantages[mask] == 0).float().mean()),  # share, 0 to 1
         "credit/removed_tokens": float((batch["weights"][mask] == 0).float().mean()),  # share, 0 to 1
@@ -76,7 +73,8 @@ def ranked_right(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -> f
         >>> ranked_right(tensor([[2.0, 1.0, 0.0]]), tensor([[True, False, True]]))
         0.5
     """
-    pairs = right[:, :, None] & ~right[:, None, :]
+    wrong = ~right & ~rewards.isnan()
+    pairs = right[:, :, None] & wrong[:, None, :]
     if not pairs.any():
         return None
     ahead = rewards[:, :, None] - rewards[:, None, :]

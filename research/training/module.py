@@ -27,6 +27,7 @@ from research.training.memory import state_bytes
 from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
 from research.training.phases import Phases
 from research.training.ranks import Ranks
+from research.training.reward_measures import reward_measures
 from research.training.sync import Sync
 from research.training.updates import Updates
 from research.training.warm_start import resolve_path
@@ -99,7 +100,7 @@ class RLModule(LightningModule):
             self.begin_iteration(self.iterations)
         collected = self.collect(prompts)
         self.synced.sleep()
-        measures = collected_measures(collected) | synced
+        measures = collected_measures(collected) | reward_measures(collected.sampled, self.rewards.names()) | synced
         measures["rollouts/prompts_retired"] = len(self.trainer.datamodule.stream.retired)  # pyright: ignore  # prompts
         if collected.groups:
             batch = self.credit(self.reward(self.assemble(collected.groups)))

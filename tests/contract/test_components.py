@@ -66,7 +66,7 @@ def quantities(entry: ComponentEntry) -> dict[str, Tensor]:
     return {name: quantity(name, annotation) for name, annotation in parameters(entry).items()}
 
 
-OF_TEXT = ("rewards.Verifier", "rewards.StepVerifier")
+OF_TEXT = ("rewards.Verifier", "rewards.RewardFunction", "rewards.StepVerifier")
 """The slots whose equations read a prompt and a completion."""
 ON_TENSORS = [entry for entry in ENTRIES if all(is_tensor(a) for a in parameters(entry).values())]
 CREDIT = [entry for entry in ENTRIES if entry.stage == "credit"]

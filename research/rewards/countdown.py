@@ -1,0 +1,71 @@
+"""The countdown game: reach a number with each of the given ones, once."""
+
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from research.calculator import CalculationError, evaluate, numbers_in
+from research.component import require
+from research.errors import UserError
+from research.rewards.answers import answer_after, number
+from research.rewards.verifiers import Verifier
+from research.types import Completion, Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountdownAnswer(Verifier):
+    """The expression after the last marker uses each given number exactly once and has the wanted value.
+
+        r = right if value(e) = answer* and numbers(e) = given, else wrong
+
+    Values are exact fractions, and the evaluation is bounded. What the expression is set equal to is not read. A
+    truncated completion is wrong.
+
+    Args:
+        prompt: a prompt whose meta holds the given `numbers`, and whose reference answer is the wanted value.
+        completion: one completion of it.
+
+    Returns: whether it is accepted.
+
+    Raises: ValueError if the marker is empty or right ≤ wrong; UserError if the prompt gives no numbers.
+
+    Source: Jiayi Pan and others 2025, TinyZero, countdown (github.com/Jiayi-Pan/TinyZero).
+
+    Example:
+        >>> prompt = Prompt(id="0", text="", answer="24", meta={"numbers": [2, 3, 4]})
+        >>> done = Completion(token_ids=(1,), rollout_logprobs=(0.0,), finish_reason="stop",
+        ...     text="<answer>(4 * 3) * 2 = 24</answer>")
+        >>> CountdownAnswer(marker="<answer>")(prompt=prompt, completion=done)
+        True
+    """
+
+    marker: str
+    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag."""
+    right: float = 1.0
+    """Reward of an accepted completion."""
+    wrong: float = -1.0
+    """Reward of any other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.marker != "", "CountdownAnswer: marker is at least one character")
+
+    def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
+        given, wanted = _task(prompt)
+        answer = answer_after(self.marker, completion.text)
+        if completion.truncated or answer is None:
+            return False
+        expression = answer.partition("=")[0]
+        try:
+            return Counter(numbers_in(expression)) == given and evaluate(expression) == wanted
+        except CalculationError:
+            return False
+
+
+def _task(prompt: Prompt) -> tuple[Counter[Fraction], Fraction]:
+    given: Any = prompt.meta.get("numbers")
+    wanted = number(prompt.answer)
+    if not given or wanted is None:
+        raise UserError(f"CountdownAnswer needs `numbers` in the meta and a number as the answer; {prompt.id} has not")
+    return Counter(Fraction(str(value)) for value in given), wanted

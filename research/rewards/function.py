@@ -1,0 +1,184 @@
+"""A user's own function as a verifier or as a reward function, by its import path."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from inspect import Parameter, signature
+from math import isfinite
+from typing import Any, ClassVar
+
+from research.errors import UserError
+from research.rewards.isolated import Unverified, ask, check_limits
+from research.rewards.reward_functions import RewardFunction
+from research.rewards.verdicts import Fault
+from research.rewards.verifiers import Verifier
+from research.types import Completion, Prompt
+
+ARGUMENTS = ("prompt", "completion", "answer", "meta")
+"""What a function may ask for, by name: the prompt's text, the completion's text, the reference answer, the meta."""
+
+
+def function_at(path: str) -> Callable[..., Any]:
+    """The function of an import path; the current folder is searched last.
+
+    Raises: UserError if there is none.
+    """
+    module, _, name = path.rpartition(".")
+    if not module:
+        raise UserError(f"{path!r} is not the import path of a function: write my_module.my_function")
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        found = getattr(import_module(module), name, None)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot import {module}: {type(error).__name__}: {reason}") from error
+    finally:
+        sys.path.remove(here)
+    if not callable(found):
+        raise UserError(f"{path}: {module} has no function {name}")
+    return found
+
+
+@lru_cache
+def arguments_of(path: str) -> tuple[str, ...]:
+    """Which of the four arguments the function takes.
+
+    Raises: UserError if there is no such function, or it needs another argument.
+    """
+    try:
+        parameters = list(signature(function_at(path)).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its arguments cannot be read: {error}") from error
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        return ARGUMENTS
+    by_name = [p for p in parameters if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)]
+    taken = tuple(p.name for p in by_name if p.name in ARGUMENTS)
+    needed = [p for p in parameters if p.default is Parameter.empty and p.kind is not Parameter.VAR_POSITIONAL]
+    others = [p.name for p in needed if p.name not in taken]
+    offered = ", ".join(ARGUMENTS)
+    if others:
+        raise UserError(f"{path} needs {', '.join(others)}: a function is given {offered}, whichever it names")
+    if not taken:
+        raise UserError(f"{path} takes none of {offered}, so it cannot know what it judges")
+    return taken
+
+
+def called(component: Any, prompt: Prompt, completion: Completion, verdict: bool | None) -> Any:
+    """What the component's function says of the completion, or the fault that stopped it."""
+    offered = {"prompt": prompt.text, "completion": completion.text, "answer": prompt.answer, "meta": dict(prompt.meta)}
+    request = {name: offered[name] for name in arguments_of(component.function)}
+    return ask(component, "function", (component.function,), request, verdict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionVerifier(Verifier):
+    """A function of your own decides what is right.
+
+        r = right if f(prompt, completion, answer, meta) else wrong
+
+    The function names those of `prompt`, `completion`, `answer` (texts) and `meta` (a dict) that it wants, and returns
+    True, False, or None for "nothing to say"; `def` or `async def`. It runs in worker processes, so it may be slow.
+
+    Args:
+        prompt: the prompt, with its reference answer.
+        completion: one completion of it.
+
+    Returns: whether it is accepted; None if the function says nothing; or the fault that kept it from being judged.
+
+    Raises: ValueError if right ≤ wrong or a limit is out of range; UserError if there is no such function, if it needs
+        another argument, raises an exception or returns something else.
+
+    Source: TRL, grpo_trainer.py, custom reward functions.
+
+    Example:
+        >>> FunctionVerifier(function="my_module.my_function").timeout
+        5.0
+    """
+
+    function: str
+    """Its import path, `my_module.my_function`; the current folder is searched too."""
+    timeout: float = 5.0
+    """Seconds for one completion, from when a worker begins with it; above 0."""
+    memory: int | None = 2048
+    """Address space of a worker, MiB, at least 256; null for no limit, which a function that imports torch needs."""
+    workers: int = 2
+    """Processes at the most; at least 1. So many completions are judged at once."""
+    unverified: Unverified = "abstain"
+    """What a completion that could not be judged is: left out of the baseline (`abstain`), or `wrong`."""
+    right: float = 1.0
+    """Reward of an accepted completion."""
+    wrong: float = -1.0
+    """Reward of any other."""
+    in_workers: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limits(self)
+
+    def resolve(self) -> None:
+        arguments_of(self.function)
+
+    def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault | None:
+        verdict = False if self.unverified == "wrong" else None
+        value = called(self, prompt, completion, verdict)
+        if not (value is None or isinstance(value, (bool, Fault))):
+            raise UserError(f"{self.function} returned {value!r}: a verifier returns True, False or None")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionReward(RewardFunction):
+    """A function of your own gives the reward.
+
+        r = weight · f(prompt, completion, answer, meta)
+
+    The function names those of `prompt`, `completion`, `answer` (texts) and `meta` (a dict) that it wants, and returns
+    a number, or None for "nothing to say"; `def` or `async def`. It runs in worker processes, so it may be slow. A
+    completion that it could not judge is left out of the baseline.
+
+    Args:
+        prompt: the prompt, with its reference answer.
+        completion: one completion of it.
+
+    Returns: the number; None if the function says nothing; or the fault that kept it from being judged.
+
+    Raises: ValueError if weight is 0 or a limit is out of range; UserError if there is no such function, if it needs
+        another argument, raises an exception or returns something else.
+
+    Source: TRL, grpo_trainer.py, custom reward functions.
+
+    Example:
+        >>> FunctionReward(function="my_module.my_function", weight=0.5).weight
+        0.5
+    """
+
+    function: str
+    """Its import path, `my_module.my_function`; the current folder is searched too."""
+    weight: float = 1.0
+    """What the number is multiplied by; not 0."""
+    timeout: float = 5.0
+    """Seconds for one completion, from when a worker begins with it; above 0."""
+    memory: int | None = 2048
+    """Address space of a worker, MiB, at least 256; null for no limit, which a function that imports torch needs."""
+    workers: int = 2
+    """Processes at the most; at least 1. So many completions are judged at once."""
+    in_workers: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limits(self)
+
+    def resolve(self) -> None:
+        arguments_of(self.function)
+
+    def __call__(self, *, prompt: Prompt, completion: Completion) -> float | Fault | None:
+        value = called(self, prompt, completion, None)
+        if value is None or isinstance(value, Fault):
+            return value
+        if not isfinite(value):
+            raise UserError(f"{self.function} returned {value}: a reward is finite")
+        return float(value)

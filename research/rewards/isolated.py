@@ -1,0 +1,168 @@
+"""Verifiers whose judges may never end, or run what the policy wrote: they work in processes of their own."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from research.component import require
+from research.errors import UserError
+from research.rewards.answers import answer_after
+from research.rewards.hostile import refusal
+from research.rewards.pool import shared_pool
+from research.rewards.verdicts import Fault
+from research.rewards.verifiers import Verifier
+from research.types import Completion, Prompt
+
+TAIL = 20_000
+"""How many characters from the end of a completion are searched for an answer."""
+
+_MARKED = re.compile(r"(?<!\\)\$|\\boxed|\\[(\[]")
+
+Unverified = Literal["abstain", "wrong"]
+
+
+def check_limits(component: Any) -> None:
+    """Refuse limits of a worker that are out of range."""
+    name = type(component).__name__
+    require(component.timeout > 0, f"{name}: timeout is above 0 seconds, got {component.timeout}")
+    require(component.workers >= 1, f"{name}: workers is at least 1, got {component.workers}")
+    memory = component.memory
+    require(memory is None or memory >= 256, f"{name}: memory is at least 256 MiB, or null, got {memory}")
+
+
+def ask(component: Any, task: str, arguments: tuple[Any, ...], request: dict[str, Any], verdict: bool | None) -> Any:
+    """The value of a worker's task, or the fault that stopped it, taken for `verdict`."""
+    pool = shared_pool(task, arguments, size=component.workers, memory=component.memory)
+    reply = pool(request, component.timeout)
+    return reply.value if reply.kind == "value" else Fault(reason=reply.kind, verdict=verdict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathVerifyAnswer(Verifier):
+    r"""The answer is the same mathematics as the reference answer, by the math-verify library.
+
+        r = right if answer(o) ≡ answer*, else wrong
+
+    The last 20,000 characters are searched. Towers of powers, exponents of six digits, factorials of five, numbers of
+    over 1,000 and brackets nested over 100 deep are refused before the library sees them. A truncated completion has no
+    answer, so it is wrong.
+
+    Args:
+        prompt: the prompt, with its reference answer in LaTeX or plain notation.
+        completion: one completion of it.
+
+    Returns: whether it is accepted, or the fault that kept it from being judged.
+
+    Raises: ValueError if right ≤ wrong or a limit is out of range; UserError if the library cannot read the reference
+        answer.
+
+    Source: Kydlíček 2025, Math-Verify 0.9.0 (github.com/huggingface/Math-Verify).
+
+    Example:
+        >>> prompt = Prompt(id="0", text="", answer=r"\frac{1}{2}")
+        >>> done = Completion(token_ids=(1,), rollout_logprobs=(0.0,), text=r"\boxed{0.5}", finish_reason="stop")
+        >>> MathVerifyAnswer(marker="")(prompt=prompt, completion=done)
+        True
+    """
+
+    marker: str
+    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag, "" leaves the search to the library."""
+    timeout: float = 5.0
+    """Seconds for one completion, from when a worker begins with it; above 0."""
+    memory: int | None = 2048
+    """Address space of a worker, MiB, at least 256; null for no limit."""
+    workers: int = 2
+    """Processes at the most; at least 1."""
+    unverified: Unverified = "abstain"
+    """What a completion that could not be judged is: left out of the baseline (`abstain`), or `wrong`."""
+    right: float = 1.0
+    """Reward of an accepted completion."""
+    wrong: float = -1.0
+    """Reward of any other."""
+    in_workers: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limits(self)
+
+    def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault:
+        tail = completion.text[-TAIL:]
+        answer = tail if self.marker == "" else answer_after(self.marker, tail)
+        if completion.truncated or answer is None:
+            return False
+        verdict = False if self.unverified == "wrong" else None
+        if (reason := refusal(answer)) is not None:
+            return Fault(reason=reason, verdict=verdict)
+        request = {"gold": as_math(prompt.answer), "answer": answer if self.marker == "" else as_math(answer)}
+        return ask(self, "math-verify", (), request, verdict)
+
+
+def as_math(answer: str) -> str:
+    """The answer between dollars, unless it marks its mathematics itself.
+
+    Example:
+        >>> as_math("x^2"), as_math("$x^2$ m")
+        ('$x^2$', '$x^2$ m')
+    """
+    return answer if _MARKED.search(answer) else f"${answer.strip()}$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReasoningGymAnswer(Verifier):
+    """The task's own scorer, of the reasoning-gym library, gives the text after the last marker full marks.
+
+        r = right if score(answer(o), entry) ≥ threshold, else wrong
+
+    Only for prompts of the `ReasoningGym` source. Some scorers evaluate the answer as Python, which is one more reason
+    for processes of their own; they bound time and memory, and are no sandbox. A truncated completion is wrong.
+
+    Args:
+        prompt: a prompt whose meta names its `task` and holds its `entry`.
+        completion: one completion of it.
+
+    Returns: whether it is accepted, or the fault that kept it from being judged.
+
+    Raises: ValueError if the marker is empty, right ≤ wrong, the threshold is outside (0, 1] or a limit is out of
+        range; UserError if the prompt is from another source.
+
+    Source: Stojanovski et al. 2025, Reasoning Gym (arXiv:2505.24760).
+
+    Example:
+        >>> ReasoningGymAnswer(marker="Answer:").threshold
+        1.0
+    """
+
+    marker: str
+    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag."""
+    threshold: float = 1.0
+    """Lowest score that is right; in (0, 1]."""
+    timeout: float = 5.0
+    """Seconds for one completion, from when a worker begins with it; above 0."""
+    memory: int | None = 2048
+    """Address space of a worker, MiB, at least 256; null for no limit."""
+    workers: int = 2
+    """Processes at the most; at least 1."""
+    unverified: Unverified = "abstain"
+    """What a completion that could not be judged is: left out of the baseline (`abstain`), or `wrong`."""
+    right: float = 1.0
+    """Reward of an accepted completion."""
+    wrong: float = -1.0
+    """Reward of any other."""
+    in_workers: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.marker != "", "ReasoningGymAnswer: marker is at least one character")
+        require(0 < self.threshold <= 1, f"ReasoningGymAnswer: threshold is in (0, 1], got {self.threshold}")
+        check_limits(self)
+
+    def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault:
+        if not {"task", "entry"} <= set(prompt.meta):
+            raise UserError(f"ReasoningGymAnswer verifies prompts of ReasoningGym, and {prompt.id} is not one of them")
+        answer = answer_after(self.marker, completion.text[-TAIL:])
+        if completion.truncated or answer is None:
+            return False
+        verdict = False if self.unverified == "wrong" else None
+        request = {"task": prompt.meta["task"], "entry": prompt.meta["entry"], "answer": answer}
+        score = ask(self, "reasoning-gym", (), request, verdict)
+        return score if isinstance(score, Fault) else score >= self.threshold

@@ -1,0 +1,144 @@
+"""Worker processes with a real timeout: they verify what may never end, in any thread, and are killed when it does not.
+
+Python cannot stop a thread, and a signal only reaches the main one, so work that may hang is done in processes of its
+own. They are started when first needed, a bounded number a task, and kept; one that runs out of time or memory is
+replaced. A request's clock starts when a worker takes it up: waiting for a free one is not counted. The end of the
+parent, however it comes, ends the workers.
+"""
+
+import atexit
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import Pipe
+from pathlib import Path
+from queue import LifoQueue
+from subprocess import DEVNULL, Popen
+from typing import Any
+
+from research.errors import UserError
+
+START_SECONDS = 120.0
+"""How long a worker may take to start and import what it needs, seconds."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker made of a request."""
+
+    kind: str
+    """`value`, or what stopped it: `timeout`, `crash`, `memory`, `nesting` or `error`."""
+    value: Any = None
+    """The task's value, or the message of an error."""
+
+
+class Worker:
+    """One process and the connection to it.
+
+    Args:
+        task: the name of what it does, of those in `worker.TASKS`.
+        arguments: of the task.
+        memory: address space at the most, MiB; None for no limit.
+
+    Raises: UserError if the task cannot be prepared.
+    """
+
+    def __init__(self, task: str, arguments: tuple[Any, ...], memory: int | None) -> None:
+        self.connection, theirs = Pipe()
+        program = Path(__file__).with_name("worker.py")
+        with theirs:
+            self.process = Popen(
+                [sys.executable, "-P", str(program), str(theirs.fileno())],
+                stdin=DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+            )
+        limit = None if memory is None else memory * 2**20
+        reply = self._exchange(([*sys.path, os.getcwd()], limit, task, arguments), START_SECONDS)
+        if reply.kind != "value":
+            self.end()
+            raise UserError(f"the worker for {task} does not start: {reply.value or reply.kind}")
+
+    def __call__(self, request: dict[str, Any], seconds: float) -> Reply:
+        """The reply to a request, or `timeout` after so many seconds, or `crash`."""
+        return self._exchange((seconds, request), seconds)
+
+    def _exchange(self, message: Any, seconds: float) -> Reply:
+        try:
+            self.connection.send(message)
+            return Reply(*self.connection.recv()) if self.connection.poll(seconds) else Reply("timeout")
+        except (EOFError, ConnectionError):
+            return Reply("crash")
+
+    def end(self) -> None:
+        """Kill the process and whatever it has started."""
+        self.connection.close()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """At most `size` workers for one task; callable from any thread.
+
+    Example:
+        >>> pool = Pool("math-verify", (), 1, 2048)
+        >>> pool({"gold": "$0.5$", "answer": "so it is 1/2"}, 10.0)
+        Reply(kind='value', value=True)
+        >>> pool.close()
+    """
+
+    task: str
+    arguments: tuple[Any, ...]
+    size: int
+    memory: int | None
+    free: LifoQueue[Worker | None] = field(default_factory=LifoQueue)
+
+    def __post_init__(self) -> None:
+        for _ in range(self.size):
+            self.free.put(None)
+
+    def __call__(self, request: dict[str, Any], seconds: float) -> Reply:
+        """A worker's reply; one that did not give a value, or a sentence, is not asked again.
+
+        Raises: UserError with the worker's sentence.
+        """
+        worker, kept = self.free.get(), None
+        try:
+            if worker is not None and worker.process.poll() is not None:
+                worker.end()
+                worker = None
+            worker = worker or Worker(self.task, self.arguments, self.memory)
+            reply = worker(request, seconds)
+            kept = None if reply.kind in ("timeout", "crash", "memory") else worker
+        finally:
+            if kept is None and worker is not None:
+                worker.end()
+            self.free.put(kept)
+        if reply.kind == "refused":
+            raise UserError(reply.value)
+        return reply
+
+    def close(self) -> None:
+        """End all workers that are not at work; the next request starts new ones."""
+        idle = [self.free.get_nowait() for _ in range(self.free.qsize())]
+        for worker in idle:
+            if worker is not None:
+                worker.end()
+            self.free.put(None)
+
+
+@cache
+def _pool(owner: int, task: str, arguments: tuple[Any, ...], size: int, memory: int | None) -> Pool:
+    pool = Pool(task, arguments, size, memory)
+    atexit.register(pool.close)
+    return pool
+
+
+def shared_pool(task: str, arguments: tuple[Any, ...] = (), *, size: int, memory: int | None) -> Pool:
+    """The process's one pool of this task and size; a forked process makes its own."""
+    return _pool(os.getpid(), task, arguments, size, memory)

@@ -1,0 +1,133 @@
+"""The program of a worker process: it prepares one task, then answers one request after another until its parent ends.
+
+It runs by its path and imports nothing of the package, so that a worker starts in the time of what it verifies with,
+and with its memory. What it says goes through one connection; what the task prints goes where the parent's output goes.
+
+An alarm of the kernel bounds every request a little beyond the parent's own timeout: it ends the process even inside a
+single instruction of the interpreter and when nobody is left to kill it, so a worker never outlives its parent by more.
+"""
+
+import asyncio
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from inspect import isawaitable
+from multiprocessing.connection import Connection
+from typing import Any
+
+GRACE = 2.0
+"""Seconds between the parent's timeout and the alarm."""
+
+Task = Callable[[dict[str, Any]], Any]
+
+
+class Refused(Exception):
+    """Something the user can put right, in one sentence."""
+
+
+def math_verify_task() -> Task:
+    """Whether two texts are the same mathematics: `{"gold", "answer"}` → bool, by the math-verify library."""
+    from math_verify import parse, verify
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
+
+    def task(request: dict[str, Any]) -> bool:
+        gold = parse(request["gold"], parsing_timeout=None)  # pyright: ignore[reportArgumentType]  # no signals
+        if not gold:
+            raise Refused(f"math-verify cannot read the reference answer {request['gold'][:80]!r}")
+        found = parse(request["answer"], parsing_timeout=None)  # pyright: ignore[reportArgumentType]
+        try:
+            return verify(gold, found, timeout_seconds=None, raise_on_error=True)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception:  # some pairs cannot be compared, which to the library is not being equal
+            return verify(gold, found, timeout_seconds=None)
+
+    return task
+
+
+def reasoning_gym_task() -> Task:
+    """The score of an answer by its task's own scorer: `{"task", "entry", "answer"}` → a number in [0, 1]."""
+    from reasoning_gym import get_score_answer_fn
+
+    def task(request: dict[str, Any]) -> float:
+        score = get_score_answer_fn(request["task"])
+        return float(score(request["answer"], request["entry"]))  # pyright: ignore[reportCallIssue]
+
+    return task
+
+
+def function_task(path: str) -> Task:
+    """What a user's own function says of a completion: its arguments by name → its value; async functions are run."""
+    module, _, name = path.rpartition(".")
+    function = getattr(import_module(module), name)
+
+    async def awaited(value: Any) -> Any:
+        return await value
+
+    def task(request: dict[str, Any]) -> Any:
+        try:
+            value = function(**request)
+            value = asyncio.run(awaited(value)) if isawaitable(value) else value
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:
+            raise Refused(f"{path} raised {type(error).__name__}: {' '.join(str(error).split())}") from error
+        if value is not None and not isinstance(value, (bool, int, float)):
+            raise Refused(f"{path} returned {type(value).__name__}, not a number, a bool or None")
+        return value
+
+    return task
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "math-verify": math_verify_task,
+    "reasoning-gym": reasoning_gym_task,
+    "function": function_task,
+}
+
+
+def answered(task: Task, request: dict[str, Any]) -> tuple[str, Any]:
+    """What becomes of one request: `value`, `refused` with a sentence, or the name of what stopped it."""
+    try:
+        return "value", task(request)
+    except Refused as refusal:
+        return "refused", str(refusal)
+    except MemoryError:
+        return "memory", None
+    except RecursionError:
+        return "nesting", None
+    except Exception as error:
+        return "error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def serve(connection: Connection) -> None:
+    """Prepare the task that the first message names, then answer requests until the connection is closed."""
+    path, memory, name, arguments = connection.recv()
+    sys.path[:] = path
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    try:
+        task = TASKS[name](*arguments)
+    except Exception as error:
+        connection.send(("refused", f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        return
+    connection.send(("value", None))
+    while True:
+        seconds, request = connection.recv()
+        signal.setitimer(signal.ITIMER_REAL, seconds + GRACE)
+        reply = answered(task, request)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        connection.send(reply)
+
+
+if __name__ == "__main__":
+    try:
+        serve(Connection(int(sys.argv[1])))
+    except (EOFError, ConnectionError):
+        sys.exit()
