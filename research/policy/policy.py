@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from research.policy.loading import PolicySpec, check_head, load_pretrained, with_adapters
+from research.policy.adapters import merged, with_adapters
+from research.policy.loading import PolicySpec, load_pretrained
 from research.policy.reader import Reader, TokenValues
 from research.policy.sharding import Shards, first_rank, whole
 from research.policy.shared import SharedPrompts, can_share, runs
@@ -29,11 +31,10 @@ class Policy(Reader):
     """
 
     def __init__(self, spec: PolicySpec, *, temperature: float, with_reference: bool) -> None:
-        model, tokenizer = load_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
-        check_head(model, spec.path)
+        model, tokenizer = load_pretrained(spec)
         bf16 = spec.precision == "bfloat16"
         reference = deepcopy(model).requires_grad_(False).eval() if with_reference and spec.lora is None else None
-        shares = can_share(model)
+        shares = spec.can_share_prompts and can_share(model)
         super().__init__(with_adapters(model, spec.lora) if spec.lora else model, temperature=temperature, bf16=bf16)
         self.spec, self.tokenizer = spec, tokenizer
         self._shares = shares
@@ -67,18 +68,23 @@ class Policy(Reader):
     def save(self, folder: Path) -> None:
         """Write model and tokenizer as transformers reads them, adapters merged into the weights they adapt.
 
-        Every rank calls it, and the first one writes.
+        Weights that are stored in less than float32 are loaded again for that, in float32. Every rank calls it, and the
+        first one writes.
         """
         state = {name: whole(value) for name, value in self.model.state_dict().items()} if self.sharded else None
-        if first_rank():
-            model = self.model if state is None else self._unsharded(state)
-            model = deepcopy(model).merge_and_unload() if self.spec.lora else model  # pyright: ignore
-            model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
-            self.tokenizer.save_pretrained(folder)
+        if not first_rank():
+            return
+        model = self.model if state is None else self._with_state(state)
+        if self.spec.lora is not None:
+            exact = replace(self.spec, weights="float32")
+            fresh = with_adapters(load_pretrained(exact)[0], self.spec.lora) if exact != self.spec else None
+            model = merged(model, fresh)
+        model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+        self.tokenizer.save_pretrained(folder)
 
-    def _unsharded(self, state: Mapping[str, Tensor]) -> nn.Module:
+    def _with_state(self, state: Mapping[str, Tensor]) -> nn.Module:
         """A model of this kind with these weights."""
-        model, _ = load_pretrained(self.spec.path, trust_remote_code=self.spec.trust_remote_code)
+        model, _ = load_pretrained(self.spec)
         model = with_adapters(model, self.spec.lora) if self.spec.lora else model
         model.load_state_dict(state)
         return model
@@ -118,7 +124,7 @@ class Policy(Reader):
     def reference(self, batch: UpdateBatch, tokens: int) -> TokenValues:
         """The same from the frozen reference."""
         if self.spec.lora is None:
-            self._reference[0].to(self.model.device)  # pyright: ignore
+            self._reference[0].to(self.model.device)  # pyright: ignore[reportCallIssue, reportArgumentType]
             return self._in_micro_batches(self._reference[0], batch, tokens)
         with self.model.disable_adapter():  # pyright: ignore
             return self._in_micro_batches(self, batch, tokens)

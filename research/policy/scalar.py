@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -38,7 +39,7 @@ class ScalarModel(nn.Module):
     def beside(cls, policy: Policy, *, shared: bool) -> "ScalarModel":
         """With the policy's own body, or with one of the weights that the policy started from."""
         spec = policy.spec
-        model = policy.causal_lm if shared else load_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)[0]
+        model = policy.causal_lm if shared else load_pretrained(replace(spec, weights="float32"))[0]
         return cls(model.get_decoder(), precision=spec.precision, shared=shared)  # pyright: ignore[reportArgumentType]
 
     @property
