@@ -148,6 +148,9 @@ class TestNoOverlap:
         train = [Prompt(id="0", text=words + "p", answer="", meta={"question": "p"})]
         asked = [Prompt(id="e", text=words + "q", answer="", meta={"question": "q"})]
         assert kept(NoOverlap(n=5, shortest=1), train, asked) == "0"
+        assert kept(NoOverlap(n=5, shortest=1), prompts_of(words), asked) == "0"  # words of their template alone
+        assert kept(NoOverlap(n=5, shortest=1), train, prompts_of(words)) == "0"  # and of ours
+        assert kept(NoOverlap(n=5, shortest=1), prompts_of(words), prompts_of(words)) == ""
 
     def test_further_evaluation_sets(self) -> None:
         further = Fixed(prompts=tuple(prompts_of("u v w x")))
@@ -236,10 +239,13 @@ class TestData:
         assert data.stream.position == 3
 
     def test_a_question_under_another_template_is_still_an_evaluation_question(self) -> None:
-        asked = [Prompt(id="e", text="Answer: cc", answer="", meta={"question": "cc"})]
+        asked = [Prompt(id="x", text="Answer: cc", answer="", meta={"question": "cc"})]
         data = data_of(self.TRAIN, asked)
         data.setup()
         assert [prompt.text for prompt in data.train_prompts] == ["aaaa", "b", "b", "e"]
+        data = data_of([*asked, *self.TRAIN[:2]], prompts_of("cc"))
+        data.setup()
+        assert [prompt.text for prompt in data.train_prompts] == ["aaaa", "b"]
 
     def test_the_length_asked_for_is_no_part_of_the_question(self) -> None:
         asks = LengthTarget(template="{text} in {target}", low=5, high=5, seed=0)
