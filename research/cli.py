@@ -57,10 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("recipe", nargs="+", type=Path, help="a recipe, and hardware overlays to lay over it")
     fit.add_argument("--tracking", **tracking)  # pyright: ignore
     fit.add_argument("--threads", type=int, help="torch threads; default: all cores")
-    evaluate = command(
-        "evaluate", "Evaluate a run's checkpoint, or a recipe's start, on the recipe's evaluation prompts."
-    )
-    evaluate.add_argument("run", type=Path, help="a run folder, or a recipe file")
+    evaluate = command("evaluate", "Evaluate a run, a recipe's start, or a model, and keep every completion.")
+    evaluate.add_argument("target", help="a run folder (@start behind it: its start), a recipe, a model or hub id")
+    evaluate.add_argument("--output", type=Path, help="where it is kept; default <run>/evaluations/<protocol>")
+    compare = command("compare", "Compare two policies on the same held-out prompts, item by item.")
+    compare.add_argument("--before", required=True, help="an evaluation's folder, or what `evaluate` takes")
+    compare.add_argument("--after", required=True, help="likewise")
+    for one in (evaluate, compare):
+        one.add_argument("--recipe", type=Path, help="how to ask a model that comes without one")
+        one.add_argument("--protocol", help="a paper's settings: dapo, dr_grpo or sober_look; default the recipe's")
+        one.add_argument("--seeds", help="of sampling, as 0,1,2; default the protocol's number, or the recipe's")
     ablate = command("ablate", "Run a study until every cell is complete, then write its report.")
     ablate.add_argument("study", type=Path, help="a file under experiments/ablations/")
     ablate.add_argument("--output", type=Path, help="results folder; default results/<study>")
@@ -110,24 +116,49 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
-    from research.config import override, parse, read_yaml
-    from research.fit import checkpoint_in, evaluate, first_rank
-    from research.training.run import CONFIG
+    from research.evaluate import evaluated, find_target
+    from research.fit import first_rank
+    from research.reporting.evaluations import evaluation_table
 
-    is_run = known.run.is_dir()
-    config = read_yaml(known.run / CONFIG) if is_run else read_yaml(known.run)
-    recipe = parse(override(config, rest))
-    metrics, _ = evaluate(recipe, known.run, checkpoint_in(known.run) if is_run else None)
+    record, folder = evaluated(
+        find_target(known.target, known.recipe),
+        protocol=known.protocol,
+        seeds=_seeds(known.seeds),
+        overrides=rest,
+        output=known.output,
+    )
     if first_rank():
-        _print_metrics(str(known.run), {}, metrics)
+        _console().print(evaluation_table(record))
+        print(f"every completion: {folder}")
     return 0
+
+
+def _compare(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.evaluate import records_of
+    from research.evaluation.comparison import compare
+    from research.reporting.evaluations import comparison_table
+
+    settings = {"recipe": known.recipe, "protocol": known.protocol, "seeds": _seeds(known.seeds)}
+    before, after = records_of(known.before, known.after, **settings)
+    _console().print(comparison_table(compare(before, after), known.before, known.after))
+    return 0
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    from research.ablation.spec import check_seeds
+
+    if text is None:
+        return None
+    seeds = [int(word) if word.strip().isdecimal() else word for word in text.split(",")]
+    check_seeds("--seeds", seeds)
+    return seeds  # pyright: ignore[reportReturnType]
 
 
 def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
     from dataclasses import replace
 
     from research.ablation.plan import make_plan
-    from research.ablation.spec import check_seeds, read_study
+    from research.ablation.spec import read_study
     from research.ablation.study import Stores, run_study
     from research.reporting import terminal_table, write_report
 
@@ -136,10 +167,7 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
         if (count := getattr(known, name)) is not None and count < 1:
             raise UserError(f"--{name} is at least 1, got {count}")
     if known.seeds is not None:
-        words = known.seeds.split(",")
-        seeds = [int(word) if word.strip().isdecimal() else word for word in words]
-        check_seeds("--seeds", seeds)
-        spec = replace(spec, seeds=seeds)
+        spec = replace(spec, seeds=_seeds(known.seeds))
     folder = known.output or RESULTS / spec.name
     plan = make_plan(spec, folder, _overrides(rest))
     if known.plan:
@@ -281,6 +309,7 @@ def _print_metrics(title: str, start: dict[str, float], last: dict[str, float]) 
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "fit": _fit,
     "evaluate": _evaluate,
+    "compare": _compare,
     "ablate": _ablate,
     "report": _report,
     "resolve": _resolve,

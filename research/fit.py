@@ -60,19 +60,6 @@ def claim(recipe: Recipe, folder: Path) -> None:
         replace_text(path, recipe.text)
 
 
-def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Evaluate a checkpoint of this recipe, or, without one, the policy that it starts from.
-
-    Returns: the metrics, and the counts of every item.
-    """
-    settings = recipe.run_settings()
-    module, data, trainer = instantiate(recipe, **{**trainer_settings(settings, folder, []), "logger": False})
-    path = str(checkpoint) if checkpoint else None
-    with closing(module.rollouts.sampler):
-        trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=False)
-    return module.evaluation.metrics(module.evaluated), module.evaluation.items(module.evaluated)
-
-
 def checkpoint_in(folder: Path) -> Path:
     """The checkpoint of a run folder.
 

@@ -20,6 +20,8 @@ class Evaluation:
     """Above 0."""
     top_p: float = 1.0
     """In (0, 1]. DAPO evaluates at 0.7."""
+    top_k: int = 0
+    """Samples from this many tokens: 1 is greedy, 0 keeps all."""
     max_completion_tokens: int | None = None
     """A completion is cut here; null takes the rollouts' limit."""
 
@@ -32,6 +34,7 @@ class Evaluation:
             self.temperature > 0 and 0 < self.top_p <= 1,
             f"Evaluation: temperature is above 0 and top_p in (0, 1], got {self}",
         )
+        require(self.top_k >= 0, f"Evaluation: top_k is at least 0, got {self.top_k}")
         require(
             self.max_completion_tokens is None or self.max_completion_tokens >= 1,
             f"Evaluation: max_completion_tokens is at least 1, or null, got {self.max_completion_tokens}",

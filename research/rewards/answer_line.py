@@ -107,6 +107,10 @@ class AnswerLine(Verifier):
     wrong: float = -1.0
     """Reward of any other."""
 
+    def answer(self, completion: Completion) -> str | None:
+        found = _LINE.findall(completion.text[-TAIL:])
+        return normal_form(found[-1]) if found else None
+
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
         found = _LINE.findall(completion.text[-TAIL:])
         return normal_form(found[-1] if found else "[INVALID]") == normal_form(prompt.answer)

@@ -51,6 +51,9 @@ class CountdownAnswer(Verifier):
         super().__post_init__()
         require(self.marker != "", "CountdownAnswer: marker is at least one character")
 
+    def answer(self, completion: Completion) -> str | None:
+        return None if completion.truncated else answer_after(self.marker, completion.text)
+
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
         given, wanted = _task(prompt)
         answer = answer_after(self.marker, completion.text)

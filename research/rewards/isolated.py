@@ -85,6 +85,10 @@ class MathVerifyAnswer(Verifier):
         super().__post_init__()
         check_limits(self)
 
+    def answer(self, completion: Completion) -> str | None:
+        text = completion.text[-TAIL:]
+        return None if completion.truncated or self.marker == "" else answer_after(self.marker, text)
+
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault:
         tail = completion.text[-TAIL:]
         answer = tail if self.marker == "" else answer_after(self.marker, tail)
@@ -155,6 +159,9 @@ class ReasoningGymAnswer(Verifier):
         require(self.marker != "", "ReasoningGymAnswer: marker is at least one character")
         require(0 < self.threshold <= 1, f"ReasoningGymAnswer: threshold is in (0, 1], got {self.threshold}")
         check_limits(self)
+
+    def answer(self, completion: Completion) -> str | None:
+        return None if completion.truncated else answer_after(self.marker, completion.text[-TAIL:])
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault:
         if not {"task", "entry"} <= set(prompt.meta):

@@ -69,6 +69,11 @@ class Rewards:
             faults=found.faults if any(found.faults) else (),
         )
 
+    def answer(self, completion: Completion) -> str | None:
+        """What a completion answers, by the first verifier that finds an answer in it; None if none does."""
+        found = (verifier.answer(completion) for verifier in self.verifiers)
+        return next((answer for answer in found if answer is not None), None)
+
     def _verdicts(self, function: Verifier | RewardFunction, group: Group) -> list[Verdict]:
         """What the function says of each completion; all at once if it waits for processes of its own."""
 

@@ -30,6 +30,10 @@ class Verifier(Component):
     def resolve(self) -> None:
         """Look up what lies outside the recipe, so that a mistake shows before a run begins: nothing, by default."""
 
+    def answer(self, completion: Completion) -> str | None:
+        """What it takes for the completion's answer, so that answers can be counted; None if it finds none."""
+        return None
+
     def reward(self, verdict: bool | Fault | None) -> float | None:
         """What the verdict is worth; None where there is none."""
         accepted = verdict.verdict if isinstance(verdict, Fault) else verdict
@@ -71,6 +75,9 @@ class ExactAnswer(Verifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.marker != "", "ExactAnswer: marker is at least one character")
+
+    def answer(self, completion: Completion) -> str | None:
+        return None if completion.truncated else answer_after(self.marker, completion.text)
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
         return not completion.truncated and answer_after(self.marker, completion.text) == prompt.answer.strip()
@@ -115,12 +122,19 @@ class NumericAnswer(Verifier):
         super().__post_init__()
         require(self.tolerance >= 0, f"NumericAnswer: tolerance is at least 0, got {self.tolerance}")
 
+    def answer(self, completion: Completion) -> str | None:
+        found = self._number(completion)
+        return None if found is None else str(found)
+
+    def _number(self, completion: Completion) -> Fraction | None:
+        text = last_number(completion.text) if self.marker == "" else answer_after(self.marker, completion.text)
+        return None if completion.truncated or text is None else number(text)
+
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | None:
         expected = number(prompt.answer)
         if expected is None:
             return None
-        text = last_number(completion.text) if self.marker == "" else answer_after(self.marker, completion.text)
-        found = None if completion.truncated or text is None else number(text)
+        found = self._number(completion)
         return found is not None and abs(found - expected) <= abs(expected) * Fraction(self.tolerance)
 
 
@@ -168,12 +182,13 @@ class ChoiceAnswer(Verifier):
             f"ChoiceAnswer: letters are at least two different capitals, got {self.letters!r}",
         )
 
+    def answer(self, completion: Completion) -> str | None:
+        text = answer_after(self.marker, completion.text)
+        return None if completion.truncated or text is None else self._letter(text)
+
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | None:
         expected = self._letter(prompt.answer)
-        if expected is None:
-            return None
-        text = answer_after(self.marker, completion.text)
-        return not completion.truncated and text is not None and self._letter(text) == expected
+        return None if expected is None else self.answer(completion) == expected
 
     def _letter(self, text: str) -> str | None:
         """The one letter that the text begins with; None if it begins with none, or with two that are joined."""

@@ -73,7 +73,7 @@ class RLModule(LightningModule):
         self.objective, self.updates, self.optimization, self.evaluation = objective, updates, optimization, evaluation
         if (reason := fault(credit, objective) or rewards_fault(rewards, credit, objective)) is not None:
             raise ValueError(reason)
-        self.seed = seed
+        self.seed = self.evaluation_seed = seed
         self.needs = credit.needs() | objective.needs() | rewards.needs()
         self.critic_spec, self.iterations = critic, iterations
         if (reason := run_fault(self)) is not None:
@@ -395,8 +395,10 @@ class RLModule(LightningModule):
                 max_tokens=self.evaluation.max_completion_tokens or self.rollouts.max_completion_tokens,
                 temperature=self.evaluation.temperature,
                 top_p=self.evaluation.top_p,
+                top_k=self.evaluation.top_k,
+                stop=tuple(self.rollouts.stop),
             ),
-            seed=self.ranks.seed(derive_seed(self.seed, "evaluation", self.steps_done, index)),
+            seed=self.ranks.seed(derive_seed(self.evaluation_seed, "evaluation", self.steps_done, index)),
         )
 
     def on_validation_epoch_end(self) -> None:

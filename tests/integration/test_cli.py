@@ -13,6 +13,7 @@ from conftest import EXPERIMENTS, replaced
 from research.cli import main
 from research.components import discover
 from research.config import parse, read_recipe
+from research.evaluation.record import Record
 
 STUDY: dict[str, Any] = {
     "question": "Does the clip range matter?",
@@ -278,8 +279,20 @@ class TestFit:
         assert "4 steps" in text
         assert value in text
 
-        row = next(line for line in printed("evaluate", folder).splitlines() if "evaluation/avg_at_k" in line)
-        assert value in row
+        row = next(line for line in printed("evaluate", folder).splitlines() if "avg@2" in line)
+        assert f"{result['last']['evaluation/avg_at_k']:.1%}" in row
+        kept = Record.read(folder / "evaluations" / "recipe")
+        assert kept.settings["step"] == 4
+        assert kept.right().mean() == result["last"]["evaluation/avg_at_k"]
+
+        kept_folder = folder / "evaluations" / "recipe"
+        compared = printed("compare", "--before", f"{folder}@start", "--after", kept_folder)
+        row = next(line for line in compared.splitlines() if "accuracy" in line)
+        assert f"{result['start']['evaluation/avg_at_k']:.1%}" in row
+        assert f"{result['last']['evaluation/avg_at_k']:.1%}" in row
+        hot = ("--model.evaluation.temperature=0.5", "--output", tmp_path / "cold")
+        printed("evaluate", folder, *hot)
+        assert "differ in temperature" in refused("compare", "--before", tmp_path / "cold", "--after", folder)
 
         measured, saved = (folder / "metrics.jsonl").read_text(), (folder / "last.ckpt").stat().st_mtime_ns
         assert printed(*command) == text
@@ -293,5 +306,17 @@ class TestFit:
             assert str(folder) in line
         assert (folder / "metrics.jsonl").read_text() == measured
 
-    def test_evaluate_a_recipes_start(self, printed: Callable[..., str], write: Callable[..., Path]) -> None:
-        assert "evaluation/avg_at_k" in printed("evaluate", write())
+    def test_evaluate_a_recipes_start_and_a_model(
+        self,
+        printed: Callable[..., str],
+        refused: Refused,
+        write: Callable[..., Path],
+        tiny_policy: str,
+        tmp_path: Path,
+    ) -> None:
+        assert "avg@2" in printed("evaluate", write(), "--output", tmp_path / "start")
+        model = ("evaluate", tiny_policy, "--seeds", "0,1")
+        assert "avg@2" in printed(*model, "--recipe", write(), "--output", tmp_path / "model")
+        assert Record.read(tmp_path / "model").seeds == [0, 1]
+        assert "say how with --recipe" in refused(*model)
+        assert "there are dapo, dr_grpo, sober_look" in refused(*model, "--recipe", write(), "--protocol", "dap")

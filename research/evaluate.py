@@ -1,0 +1,147 @@
+"""Evaluate a policy as it is: a run's checkpoint, a recipe's start, a saved model or a hub id."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from research.config import Recipe, instantiate, override, parse, read_yaml
+from research.errors import UserError
+from research.evaluation.protocol import PROTOCOLS
+from research.evaluation.record import SETTINGS, Record, item_of
+from research.fit import checkpoint_in, first_rank
+from research.training.run import CONFIG, trainer_settings
+
+START = "@start"
+"""Behind a run folder: the policy that the run started from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is evaluated."""
+
+    name: str
+    """As the user gave it."""
+    config: Mapping[str, Any]
+    """The recipe that it is evaluated by."""
+    checkpoint: Path | None
+    """None for the recipe's start."""
+    folder: Path
+    """Where its evaluations are kept."""
+
+
+def find_target(name: str, recipe: Path | None) -> Target:
+    """A run folder, a run folder with `@start` behind it, a recipe file, or a model that `recipe` says how to ask.
+
+    Raises: UserError if there is nothing of that name, or a model comes without a recipe.
+    """
+    path = Path(name.removesuffix(START))
+    if (path / CONFIG).exists():
+        checkpoint = None if name.endswith(START) else checkpoint_in(path)
+        return Target(name=name, config=read_yaml(path / CONFIG), checkpoint=checkpoint, folder=path / "evaluations")
+    if path.suffix in (".yaml", ".yml"):
+        folder = Path("runs") / path.stem / "evaluations"
+        return Target(name=name, config=read_yaml(path), checkpoint=None, folder=folder)
+    if recipe is not None:
+        config = override(read_yaml(recipe), ["--model.policy.path", name])
+        folder = Path("runs") / name.strip("/").replace("/", "--") / "evaluations"
+        return Target(name=name, config=config, checkpoint=None, folder=folder)
+    if path.is_dir() and not (path / "config.json").exists():
+        raise UserError(f"{path} holds neither a run nor a model: give a folder that `research fit` has written")
+    raise UserError(
+        f"{name} is not a run folder or a recipe: to evaluate a model, say how with --recipe experiments/<recipe>.yaml"
+    )
+
+
+def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Sequence[int] | None = None) -> Record:
+    """Sample and verify the recipe's evaluation prompts, once for each seed.
+
+    Args:
+        recipe: how, and on which prompts.
+        folder: of the run, for messages.
+        checkpoint: of this recipe; None for the policy that it starts from.
+        seeds: of sampling; None takes the recipe's own.
+
+    Raises: UserError if the policy cannot be loaded, or the checkpoint is not of this recipe.
+    """
+    settings = recipe.run_settings()
+    module, data, trainer = instantiate(recipe, **{**trainer_settings(settings, folder, []), "logger": False})
+    path, items = str(checkpoint) if checkpoint else None, []
+    chosen = list(seeds) if seeds is not None else [module.seed]
+    with closing(module.rollouts.sampler), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in chosen:
+            module.evaluation_seed = seed
+            trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=False)
+            items += [item_of(group, seed, module.rewards.answer) for group in module.evaluated]
+            path = None  # loaded
+    evaluation = module.evaluation
+    limit = evaluation.max_completion_tokens or module.rollouts.max_completion_tokens
+    decoding = {name: getattr(evaluation, name) for name in ("completions_per_prompt", "temperature", "top_p", "top_k")}
+    return Record(
+        settings={
+            **decoding,
+            "max_completion_tokens": limit,
+            "seeds": chosen,
+            "prompts": data.hashes()["evaluation"],
+            "policy": recipe.config["model"]["policy"]["path"],
+            "checkpoint": str(checkpoint) if checkpoint else None,
+            "step": module.steps_done,
+            "config": recipe.digest,
+        },
+        items=items,
+    )
+
+
+def evaluated(
+    target: Target,
+    *,
+    protocol: str | None,
+    seeds: Sequence[int] | None,
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+) -> tuple[Record, Path]:
+    """Evaluate a target by a protocol and keep the record.
+
+    Args:
+        target: what.
+        protocol: a name in `PROTOCOLS`; None for the recipe's own settings.
+        seeds: of sampling; None takes the protocol's number of them from 0, or the recipe's own.
+        overrides: `--section.key=value` words, after the protocol.
+        output: where the record is kept; None takes the target's folder.
+
+    Raises: UserError if the protocol is unknown or the evaluation cannot be run.
+    """
+    config = target.config
+    if protocol is not None:
+        if protocol not in PROTOCOLS:
+            raise UserError(f"there is no protocol {protocol!r}: there are {', '.join(PROTOCOLS)}")
+        chosen = PROTOCOLS[protocol]
+        config = override(config, [f"--{name}={value}" for name, value in chosen.overrides().items()])
+        seeds = seeds if seeds is not None else list(range(chosen.seeds)) if chosen.seeds > 1 else None
+    recipe = parse(override(config, list(overrides)))
+    record = evaluate(recipe, target.folder.parent, target.checkpoint, seeds)
+    record = Record(settings={**record.settings, "target": target.name, "protocol": protocol}, items=record.items)
+    where = output or target.folder / f"{protocol or 'recipe'}{'-start' if target.name.endswith(START) else ''}"
+    if first_rank():
+        record.write(where)
+    return record, where
+
+
+def records_of(
+    before: str, after: str, *, recipe: Path | None, protocol: str | None, seeds: Sequence[int] | None
+) -> tuple[Record, Record]:
+    """The records in two folders, or those of targets evaluated now: a target as the record beside it was."""
+    kept = [Record.read(Path(name)) if (Path(name) / SETTINGS).exists() else None for name in (before, after)]
+    for record in kept:
+        if record is not None:
+            seeds = seeds if seeds is not None else record.seeds
+            protocol = protocol if protocol is not None else record.settings["protocol"]
+
+    def now(name: str) -> Record:
+        return evaluated(find_target(name, recipe), protocol=protocol, seeds=seeds)[0]
+
+    first, second = (record or now(name) for record, name in zip(kept, (before, after), strict=True))
+    return first, second

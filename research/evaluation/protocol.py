@@ -1,0 +1,66 @@
+"""How papers sample what they report: evaluation settings by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """The decoding settings of an evaluation, as published."""
+
+    completions_per_prompt: int
+    """k."""
+    temperature: float
+    """Of sampling; no influence on a greedy protocol."""
+    top_p: float
+    """Nucleus."""
+    top_k: int
+    """1 is greedy, 0 keeps all tokens."""
+    max_completion_tokens: int
+    """A completion is cut here."""
+    seeds: int
+    """How many seeds the source averages over, or asks for."""
+    source: str
+    """Where it is written."""
+
+    def overrides(self) -> dict[str, Any]:
+        """The recipe keys that it sets."""
+        return {
+            f"model.evaluation.{name}": getattr(self, name)
+            for name in ("completions_per_prompt", "temperature", "top_p", "top_k", "max_completion_tokens")
+        }
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "dapo": Protocol(
+        completions_per_prompt=32,
+        temperature=1.0,
+        top_p=0.7,
+        top_k=0,
+        max_completion_tokens=20480,
+        seeds=1,
+        source="Yu et al. 2025, DAPO, §4.1: avg@32 at temperature 1.0 and top-p 0.7 (arXiv:2503.14476); the "
+        "limit is the training run's 16,384 tokens and its soft buffer of 4,096",
+    ),
+    "dr_grpo": Protocol(
+        completions_per_prompt=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=1,
+        max_completion_tokens=3000,
+        seeds=1,
+        source="Liu et al. 2025, Dr. GRPO: greedy, 3,000 tokens (arXiv:2503.20783)",
+    ),
+    "sober_look": Protocol(
+        completions_per_prompt=1,
+        temperature=0.8,
+        top_p=0.9,
+        top_k=0,
+        max_completion_tokens=32768,
+        seeds=10,
+        source="Hochlehnert et al. 2025, A Sober Look: temperature 0.8, top-p 0.9, 32,768 tokens, mean of 10 seeds on "
+        "AIME and AMC, 3 elsewhere (arXiv:2504.07086)",
+    ),
+}
+"""By name."""

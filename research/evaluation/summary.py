@@ -1,0 +1,129 @@
+"""What an evaluation says, and how sure it is."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from research.evaluation.estimators import pass_at_k
+from research.evaluation.record import Record
+from research.evaluation.reflection import checks_itself, reflects
+from research.reporting.statistics import Interval, mean_interval, t_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncertainty:
+    """Where the standard error of an accuracy comes from."""
+
+    items: float
+    """From which items were asked: it stays however often each is sampled."""
+    sampling: float
+    """From the luck of the completions drawn: it goes down with k and with seeds."""
+
+    @property
+    def total(self) -> float:
+        """Of the mean over items drawn anew, completions included."""
+        return sqrt(self.items**2 + self.sampling**2)
+
+
+def uncertainty(right: Float[np.ndarray, "n K"]) -> Uncertainty:
+    """Split the variance of the mean accuracy into items and sampling.
+
+        sampling² = 1/n² Σ_i p̂_i (1 − p̂_i) / (K − 1)
+        items²    = Var_i(p̂_i) / n − sampling²,  at least 0
+
+    Args:
+        right: 1.0 or 0.0 for each of K completions of n items; n and K at least 2, else NaN.
+
+    Example:
+        >>> from numpy import array
+        >>> uncertainty(array([[1.0, 1.0], [0.0, 0.0]]))  # the items differ, their completions do not
+        Uncertainty(items=0.5, sampling=0.0)
+    """
+    n, K = right.shape
+    if n < 2 or K < 2:
+        return Uncertainty(items=nan, sampling=nan)
+    p = right.mean(1)
+    sampling = float((p * (1 - p)).sum() / (K - 1) / n**2)
+    items = max(0.0, float(p.var(ddof=1)) / n - sampling)
+    return Uncertainty(items=sqrt(items), sampling=sqrt(sampling))
+
+
+def vote(completions: Sequence[Mapping[str, Any]]) -> float:
+    """cons@k of one item: the probability that the most frequent answer, ties drawn by lot, is right.
+
+    A completion that answers nothing has no vote; if none answers, the item is wrong.
+
+    Source: Wang et al. 2022, self-consistency (arXiv:2203.11171).
+
+    Example:
+        >>> vote([{"answer": "3", "right": True}, {"answer": "4", "right": False}])
+        0.5
+    """
+    votes = Counter(completion["answer"] for completion in completions if completion["answer"] is not None)
+    if not votes:
+        return 0.0
+    most = max(votes.values())
+    winners = [answer for answer, count in votes.items() if count == most]
+    right = {completion["answer"] for completion in completions if completion["right"]}
+    return sum(answer in right for answer in winners) / len(winners)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One line of a summary."""
+
+    name: str
+    interval: Interval
+    """The value, and its interval over items, where it has one."""
+    note: str = ""
+    """What the value is of."""
+
+
+def summarize(record: Record) -> list[Measured]:
+    """avg@k, pass@k, cons@k, format, truncation, lengths, reflection and self-check, with intervals over items."""
+    right = record.right()
+    S, n, k = right.shape
+    pooled = right.transpose(1, 0, 2).reshape(n, S * k)
+    lines = [Measured(name=f"avg@{k}", interval=_over_items(pooled), note=f"mean of {S} seed{'s' * (S > 1)}")]
+    counts = pooled.sum(1).astype(int).tolist()
+    for tries in (2**power for power in range(1, 20)):
+        if tries > S * k:
+            break
+        per_item = np.array([pass_at_k([count], S * k, tries) for count in counts])
+        note = "unbiased, from all seeds' completions"
+        lines.append(Measured(name=f"pass@{tries}", interval=_over_items(per_item[:, None]), note=note))
+    if k > 1 and any(completion["answer"] is not None for completion in record.completions):
+        votes = np.array([vote(item["completions"]) for item in record.items]).reshape(S, n)
+        lines.append(Measured(name=f"cons@{k}", interval=_over_items(votes.T), note="the most frequent answer"))
+    shares = {
+        "format": (lambda c: c["answer"] is not None, "completions that answer"),
+        "truncated": (lambda c: c["truncated"], "completions that were cut"),
+        "reflection": (lambda c: reflects(c["text"]), "completions with words of doubt"),
+        "self-check": (lambda c: checks_itself(c["text"]), "completions that check themselves"),
+        "length": (lambda c: c["tokens"], "tokens"),
+    }
+    for name, (value, note) in shares.items():
+        values = record.each(lambda completion, value=value: float(value(completion)))
+        lines.append(Measured(name=name, interval=_over_items(values.transpose(1, 0, 2).reshape(n, S * k)), note=note))
+    for name, verdict in (("length, right", True), ("length, wrong", False)):
+        lengths = [float(c["tokens"]) for c in record.completions if c["right"] == verdict]
+        if lengths:
+            mean = Interval(mean=float(np.mean(lengths)), low=None, high=None, n=len(lengths))
+            lines.append(Measured(name=name, interval=mean, note=f"tokens, of {len(lengths)} completions"))
+    return lines
+
+
+def seed_interval(record: Record) -> Interval:
+    """Mean accuracy and its Student's t interval over seeds, on these very items."""
+    by_seed = record.right().mean((1, 2)).tolist()
+    low, high = t_interval(by_seed) if len(by_seed) > 1 else (None, None)
+    return Interval(mean=float(np.mean(by_seed)), low=low, high=high, n=len(by_seed))
+
+
+def _over_items(values: Float[np.ndarray, "n m"]) -> Interval:
+    return mean_interval(values.mean(1).tolist())

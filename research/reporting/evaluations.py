@@ -1,0 +1,62 @@
+"""Evaluations and comparisons of two, as terminal tables."""
+
+from math import isnan
+
+from rich.table import Table
+
+from research.evaluation.comparison import Comparison
+from research.evaluation.record import Record
+from research.evaluation.summary import seed_interval, summarize, uncertainty
+from research.reporting.statistics import Interval
+
+SHARES = ("avg@", "pass@", "cons@", "format", "truncated", "reflection", "self-check", "accuracy")
+"""Measures that are printed as percentages."""
+
+
+def evaluation_table(record: Record) -> Table:
+    """Every measure with its interval over items, and where the accuracy's uncertainty comes from."""
+    right = record.right()
+    S, n, k = right.shape
+    table = Table(title=f"{record.settings['target']}: {n} items × {k} completions × {S} seed{'s' * (S > 1)}")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval over items", justify="right")
+    table.add_column("of what")
+    for line in summarize(record):
+        table.add_row(line.name, number(line.name, line.interval.mean), limits(line.name, line.interval), line.note)
+    parts = uncertainty(right.transpose(1, 0, 2).reshape(n, S * k))
+    if not isnan(parts.total):
+        error = f"items {parts.items:.2%}, sampling {parts.sampling:.2%}"
+        table.add_row("standard error", f"{parts.total:.2%}", "", f"of the accuracy: {error}")
+    if S > 1:
+        seeds = seed_interval(record)
+        table.add_row("over seeds", number("avg@", seeds.mean), limits("avg@", seeds), "Student's t, on these items")
+    return table
+
+
+def comparison_table(comparison: Comparison, before: str, after: str) -> Table:
+    """Both values, their paired difference, and the test."""
+    table = Table(title=f"{before} → {after}")
+    table.add_column("measure")
+    for column in ("before", "after", "difference (points)", "95 % interval, paired by item"):
+        table.add_column(column, justify="right")
+    for change in comparison.changes:
+        values = (change.before, change.after, change.difference.mean)
+        row = [number(change.name, value) for value in values]
+        row[2] = f"{'+' * (change.difference.mean > 0)}{row[2]}"
+        table.add_row(change.name, *row, limits(change.name, change.difference))
+    gained, lost = len(comparison.gained), len(comparison.lost)
+    table.caption = f"{gained} items gained, {lost} lost; p = {comparison.p:.2g} ({comparison.test})"
+    return table
+
+
+def number(name: str, value: float) -> str:
+    """A share as a percentage, a length in tokens."""
+    return f"{value:.1%}" if name.startswith(SHARES) else f"{value:.1f}"
+
+
+def limits(name: str, interval: Interval) -> str:
+    """Both ends, or nothing."""
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"{number(name, interval.low)} to {number(name, interval.high)}"
