@@ -2,7 +2,7 @@
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,6 +82,7 @@ class CheckpointRoute(Route):
         self.folder = Path(folder).expanduser().resolve() / "policy-weights"
         self.newest: Path | None = None
         self._before: Path | None = None
+        self._clear: Callable[[], Any] | None = None
 
     def attach(self, server: Server, model: Any) -> None:
         """Take the folder for this run.
@@ -157,12 +158,13 @@ class CheckpointRoute(Route):
 
     def close(self) -> None:
         """Delete the folder, and let the server forget the adapter."""
-        if is_first_rank():
-            if self.newest is not None and self.adapted:
-                with suppress(ServerError):
-                    self._unload(self.newest)
-            self._clear()
-            self._owner.release()
+        if self._clear is None:
+            return
+        if self.newest is not None and self.adapted:
+            with suppress(ServerError):
+                self._unload(self.newest)
+        self._clear()
+        self._owner.release()
 
     def _write_adapter(self) -> int:
         assert self.newest is not None

@@ -194,6 +194,8 @@ class TestSample:
         assert sampler.sample(PROMPTS, n=3, decoding=WARM, seed=2) != groups
         sampler.completions = replace(sampler.completions, concurrency=1)
         assert sampler.sample(PROMPTS, n=3, decoding=WARM, seed=1) == groups
+        alone = sampler.sample(PROMPTS, n=1, decoding=WARM, seed=1)
+        assert [group.completions for group in alone] == [group.completions[:1] for group in groups]
         assert sampler.sample([], n=3, decoding=WARM, seed=1) == []
 
     def test_request(self, fake: FakeVLLM, policy: Policy, make: Callable[..., VLLMServerSampler]) -> None:
@@ -361,6 +363,10 @@ class TestSync:
         monkeypatch.setattr("research.rollouts.vllm_routes.save_file", full)
         with pytest.raises(UserError, match=r"cannot write the policy's weights to .*version-0: .*No space left"):
             sampler.sync(0)
+
+    def test_close_before_anything_was_begun(self, make: Callable[..., VLLMServerSampler], tmp_path: Path) -> None:
+        make().close()
+        assert list(tmp_path.iterdir()) == []
 
     def test_close_leaves_nothing(self, policy: Policy, make: Callable[..., VLLMServerSampler], tmp_path: Path) -> None:
         sampler = make(policy)
