@@ -22,7 +22,10 @@ _FOLDED = {
     **dict.fromkeys(map(ord, "\u00a0\u202f\u2009\u3000"), ord(" ")),
 }
 """Full-width characters, minus signs and spaces, each as its ASCII one."""
-_UNITS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\[,;!: ]|\^\s*\{?\s*\\circ\s*\}?|\\%|\\\$|[%$°£€¥]")
+_TIMES_TEN = re.compile(r"\s*(?:\\times|\\cdot|×)\s*10\s*\^\s*\{?\s*(-?\d{1,4})\s*\}?")
+_UNITS = re.compile(
+    r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}(?:\^\s*\{?[23]\}?)?|\\[,;!: ]|~|\^\s*\{?\s*\\circ\s*\}?|\\%|\\\$|[%$°£€¥]"
+)
 _NO_UNIT = re.compile(
     r"(?:[^mgshlLJNWVKCF]|pi|sqrt|squared|cubed|half|halves|thirds?|fourths?|fifths?|sixths?|eighths?|ninths?|tenths?"
     r"|hundred(?:th)?s?|thousand(?:th)?s?|million(?:th)?s?|billions?|trillions?|dozens?|scores?|times|over|plus|minus)"
@@ -72,9 +75,19 @@ def _balanced(text: str, start: int) -> str | None:
     return None
 
 
+def folded_widths(text: str) -> str:
+    """The text with full-width characters, typographic minuses and spaces as their ASCII ones.
+
+    Example:
+        >>> folded_widths("－２６"), folded_widths("−3")
+        ('-26', '-3')
+    """
+    return text.translate(_FOLDED)
+
+
 def plain(text: str) -> str:
     """The text with every width of digit, minus and space as one, and without math delimiters around it."""
-    folded = text.translate(_FOLDED).strip()
+    folded = folded_widths(text).strip()
     for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
         if len(folded) > len(left) + len(right) and folded.startswith(left) and folded.endswith(right):
             folded = folded[len(left) : -len(right)].strip()
@@ -91,7 +104,7 @@ def number(text: str) -> Fraction | None:
         >>> number("$1,234.50"), number(r"-\frac{3}{4}"), number("3 / 4"), number("12 apples"), number("1,2")
         (Fraction(2469, 2), Fraction(-3, 4), Fraction(3, 4), Fraction(12, 1), None)
     """
-    text = plain(text[: 4 * MOST_DIGITS]) if len(text) < 4 * MOST_DIGITS else ""
+    text = _TIMES_TEN.sub(r"e\1", plain(text)) if len(text) < 4 * MOST_DIGITS else ""
     fraction = _FRACTION.fullmatch(text) or _SHORT_FRACTION.fullmatch(text)
     if fraction:
         return _ratio(fraction[1] + fraction[2].strip(), fraction[3].strip())
@@ -101,12 +114,22 @@ def number(text: str) -> Fraction | None:
 
 
 def _without_units(text: str) -> str:
-    bare = _UNITS.sub(" ", _THOUSANDS_IN_LATEX.sub(",", text)).strip().rstrip(".。").strip()
+    bare = _UNITS.sub(" ", with_commas(text)).strip().rstrip(".。").strip()
     match = _NUMBER.match(bare)
     unit = bare[match.end() :].strip() if match else ""
     if match and _LETTERS.fullmatch(unit) and not _NO_UNIT.match(unit):
         return match[0]
     return re.sub(r"^([-+])\s+", r"\1", bare)
+
+
+def with_commas(text: str) -> str:
+    r"""The text with a comma wherever LaTeX has another thousands separator.
+
+    Example:
+        >>> with_commas(r"10{,}000 and 1\,234")
+        '10,000 and 1,234'
+    """
+    return _THOUSANDS_IN_LATEX.sub(",", text)
 
 
 def _ratio(top: str, bottom: str) -> Fraction | None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from research.component import require
 from research.errors import UserError
-from research.rewards.answers import answer_after
+from research.rewards.answers import answer_after, folded_widths, with_commas
 from research.rewards.hostile import refusal
 from research.rewards.pool import shared_pool
 from research.rewards.verdicts import Fault
@@ -102,12 +102,13 @@ class MathVerifyAnswer(Verifier):
 
 
 def as_math(answer: str) -> str:
-    """The answer between dollars, unless it marks its mathematics itself.
+    r"""The answer between dollars, unless it marks its mathematics itself, its minuses and thousands as ASCII has them.
 
     Example:
-        >>> as_math("x^2"), as_math("$x^2$ m")
-        ('$x^2$', '$x^2$ m')
+        >>> as_math("x^2"), as_math("$x^2$ m"), as_math(r"−1\,234")
+        ('$x^2$', '$x^2$ m', '$-1,234$')
     """
+    answer = with_commas(folded_widths(answer))
     return answer if _MARKED.search(answer) else f"${answer.strip()}$"
 
 
