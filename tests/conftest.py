@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,12 @@ def replaced(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     """The config with whole nodes replaced, named by dotted paths."""
     words = [(f"--{path}", yaml.safe_dump(value)) for path, value in overrides.items()]
     return override(config, [word for pair in words for word in pair])
+
+
+@cache
+def parsed(name: str) -> Recipe:
+    """experiments/<name>.yaml as it is; parsed once, since that takes half a second."""
+    return parse(read_recipe([EXPERIMENTS / f"{name}.yaml"]))
 
 
 @pytest.fixture(scope="session")

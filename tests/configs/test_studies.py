@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXPERIMENTS
+from conftest import EXPERIMENTS, parsed
 
 from research.ablation.plan import Plan, differences, make_plan
 from research.ablation.spec import read_study
-from research.config import Recipe, parse, read_recipe, read_yaml
+from research.config import read_yaml
 
 STUDIES = sorted((EXPERIMENTS / "ablations").glob("*.yaml"))
 LADDER = EXPERIMENTS / "ablations" / "dapo_ladder.yaml"
@@ -20,11 +20,6 @@ LADDER = EXPERIMENTS / "ablations" / "dapo_ladder.yaml"
 def planned(path: Path) -> Plan:
     """The study's plan; planning composes and parses every cell."""
     return make_plan(read_study(path), Path("nowhere"))
-
-
-@cache
-def resolved(name: str) -> Recipe:
-    return parse(read_recipe([EXPERIMENTS / f"{name}.yaml"]))
 
 
 class TestEveryStudy:
@@ -54,21 +49,21 @@ class TestEveryStudy:
     @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
     def test_names_a_paper_that_is_there(self, path: Path) -> None:
         spec = read_study(path)
-        assert spec.paper is None or spec.resolved(spec.paper).exists()
+        assert spec.paper is None or spec.parsed(spec.paper).exists()
 
 
 class TestDapo:
     def test_the_ladder_ends_at_the_recipe(self) -> None:
         last = next(run for run in planned(LADDER).runs if run.cell is planned(LADDER).cells[-1])
-        assert differences(last.recipe.config["model"], resolved("dapo").config["model"]) == []
+        assert differences(last.recipe.config["model"], parsed("dapo").config["model"]) == []
 
     def test_the_ladder_begins_at_grpo_without_its_penalty(self) -> None:
         first = planned(LADDER).runs[0].recipe.config["model"]
-        changed = differences(resolved("grpo").config["model"], first)
+        changed = differences(parsed("grpo").config["model"], first)
         assert {path.split(".init_args")[0].removesuffix(".class_path") for path in changed} == {"objective.kl"}
 
     def test_the_recipe_changes_the_papers_list_and_nothing_else(self) -> None:
-        changed = differences(resolved("grpo").config, resolved("dapo").config)
+        changed = differences(parsed("grpo").config, parsed("dapo").config)
         assert {path.removesuffix(".class_path") for path in changed} == {  # clip-higher keeps its lower end
             "model.rollouts.collect.keep",
             "model.rollouts.collect.max_rounds",
