@@ -82,13 +82,14 @@ class VLLMServerSampler(Sampler):
         self.run, self.label, self.version = uuid4().hex[:12], FRESH, -1
         self.restarts = 0
         self._first: tuple[Call, list[Group]] | None = None
+        self._doubtful = False
 
     def attach(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample for this model from now on.
 
         Raises: UserError if the server is not there, or does not serve this policy.
         """
-        self.tokenizer = tokenizer
+        self.tokenizer, self.version, self._first = tokenizer, -1, None
         self.server.check_health()
         served = self.server.get("/v1/models", "data")[0]
         self.name, self.limit = str(served["id"]), int(served["max_model_len"])
@@ -173,19 +174,21 @@ class VLLMServerSampler(Sampler):
         Raises: UserError if another run sent it weights, or if it is not what it was.
         """
         label = self.server.weights_label()
-        if label == self.label:
-            return
-        if label != FRESH:
+        if label not in (self.label, FRESH):
             raise UserError(
                 f"the vLLM server at {self.server.url} has weights of another run ({label}, not {self.label}): give "
                 "each run a server of its own"
             )
-        with self.route.alone():
-            if self.server.weights_label() != self.label:
-                self._send(self.label)
-        self.restarts += 1
-        getLogger(__name__).warning("the vLLM server at %s was restarted and has its weights again", self.server.url)
-        self._compare(end)
+        if label != self.label:
+            self._doubtful = True
+            with self.route.alone():
+                if self.server.weights_label() != self.label:
+                    self._send(self.label)
+            self.restarts += 1
+            getLogger(__name__).warning("the vLLM server at %s was restarted: its weights are sent", self.server.url)
+        if self._doubtful:
+            self._compare(end)
+            self._doubtful = False
 
     def _compare(self, end: float) -> None:
         """Sample again what was sampled first with these weights: that was compared with the policy.

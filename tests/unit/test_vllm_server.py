@@ -465,6 +465,17 @@ class TestRestart:
         with pytest.raises(UserError, match=r"was restarted and is not what it was.*nats apart.*Start it as before"):
             drawn(sampler)
 
+    def test_as_another_server_that_is_lost_while_it_is_compared(
+        self, fake: FakeVLLM, sampler: VLLMServerSampler
+    ) -> None:
+        """The weights are there and have their label, and yet the comparison is still owed."""
+        drawn(sampler)
+        fake.restart()
+        fake.heeds_temperature = False
+        fake.faults[COMPLETIONS].append(drop)
+        with pytest.raises(UserError, match="is not what it was"):
+            drawn(sampler)
+
     def test_taken_by_another_run(self, fake: FakeVLLM, sampler: VLLMServerSampler) -> None:
         fake.label = "other/3"
         with pytest.raises(UserError, match=r"has weights of another run .other/3, not .*/5.: give each run a server"):
