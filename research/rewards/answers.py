@@ -1,4 +1,4 @@
-"""Where the answer stands in a completion, and which number it is. Every search here is linear in the text."""
+"""Where the answer stands in a completion, and which number it is. Every search is linear, and most are bounded."""
 
 import re
 from collections import deque
@@ -6,6 +6,8 @@ from fractions import Fraction
 
 BOX = "\\boxed"
 """The marker that stands for the content of a LaTeX box."""
+MOST_CHARACTERS = 20_000
+"""Characters of a box, and of the end of a text in which its last number is looked for."""
 MOST_DIGITS = 400
 """Digits of a number, and the largest exponent of ten, that are still read."""
 
@@ -56,7 +58,7 @@ def answer_after(marker: str, text: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}` or `\fbox{…}`, braces balanced; None if there is none that is closed.
+    r"""The content of the last `\boxed{…}` or `\fbox{…}`, braces balanced; None if it is not closed within 20,000.
 
     Example:
         >>> boxed(r"\boxed{1} or \boxed {\{2\}}")
@@ -68,7 +70,7 @@ def boxed(text: str) -> str | None:
 
 def _balanced(text: str, start: int) -> str | None:
     depth = 1
-    for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
+    for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start, start + MOST_CHARACTERS):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
             return text[start : brace.start()].strip()
@@ -162,5 +164,5 @@ def last_number(text: str) -> str | None:
         >>> last_number("16 - 3 = 13, so she makes $26.00 a day."), last_number("That is 3/4.")
         ('26.00', '3/4')
     """
-    last = deque(_WRITTEN_NUMBER.finditer(plain(text)), maxlen=1)
+    last = deque(_WRITTEN_NUMBER.finditer(plain(text[-MOST_CHARACTERS:])), maxlen=1)
     return last[0][0].rstrip(",.") if last else None

@@ -44,6 +44,13 @@ def test_answer_after(marker: str, text: str, answer: str | None):
     assert answer_after(marker, text) == answer
 
 
+def test_what_is_too_long_is_not_searched():
+    assert answer_after("\\boxed", "\\boxed{" + "1" * 19_999 + "}") == "1" * 19_999
+    assert answer_after("\\boxed", "\\boxed{" + "1" * 20_000 + "}") is None
+    assert last_number("7" + " so" * 6_666) == "7"
+    assert last_number("7" + " so" * 6_667) is None
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
