@@ -182,15 +182,14 @@ def test_no_text_is_too_strange(text: str):
 
 
 def test_two_hundred_hostile_completions():
-    """Of the kinds of the benchmark; what runs out of its short time is a timeout, and nothing is anything else."""
-    reasons: set[str] = set()
+    """Of the kinds of the benchmark: what runs out of its short time is a timeout, and no fault is a verdict."""
     completions = [completion for _, completion in hostile(200, seed=11)]
-    for function in functions(timeout=0.5):
-        for completion in completions if not function.in_workers else completions[:48]:
+    reasons: set[str] = set()
+    for function in functions(timeout=0.25):
+        for completion in completions[:32] if function.in_workers else completions:
             verdict = function(prompt=prompt_of(function), completion=completion)
             assert isinstance(verdict, (bool, float, Fault))
             if isinstance(verdict, Fault):
                 assert verdict.verdict is None
                 reasons.add(verdict.reason)
-    assert reasons <= set(FAULTS)
-    assert {"tower", "nesting"} <= reasons
+    assert {"tower", "nesting"} <= reasons <= set(FAULTS)
