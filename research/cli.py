@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nodes = [word for word in words if re.match(r"--\w+(\.\w+)+=", word)]
     known, rest = parser.parse_known_args([word for word in words if word not in nodes])
     rest += nodes
-    if rest and known.command not in ("fit", "ablate", "evaluate", "resolve"):
+    if rest and known.command not in ("fit", "ablate", "evaluate", "samples", "resolve"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--recipe", type=Path, help="how to ask a model that comes without one")
         one.add_argument("--protocol", help="a paper's settings: dapo, dr_grpo or sober_look; default the recipe's")
         one.add_argument("--seeds", help="of sampling, as 0,1,2; default the protocol's number, or the recipe's")
+    _sample_arguments(
+        command("samples", "Write a page of groups sampled now, every token coloured by what it is worth.")
+    )
     ablate = command("ablate", "Run a study until every cell is complete, then write its report.")
     ablate.add_argument("study", type=Path, help="a file under experiments/ablations/")
     ablate.add_argument("--output", type=Path, help="results folder; default results/<study>")
@@ -88,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor = command("doctor", "Say what this machine has and whether the pieces work together.")
     doctor.add_argument("--task", action="store_true", help="measure the built-in task at its warm start")
     return parser
+
+
+def _sample_arguments(samples: argparse.ArgumentParser) -> None:
+    samples.add_argument("target", help="a run folder (@start behind it: its start), a recipe, a model or hub id")
+    samples.add_argument("--recipe", type=Path, help="how to ask a model that comes without one")
+    samples.add_argument("--prompts", type=int, default=4, help="training prompts to show; default 4")
+    samples.add_argument("--seed", type=int, default=0, help="of the prompts and of what is sampled; default 0")
+    samples.add_argument("--output", type=Path, help="default <run>/samples.html")
 
 
 def _fit(known: argparse.Namespace, rest: list[str]) -> int:
@@ -152,6 +163,28 @@ def _seeds(text: str | None) -> list[int] | None:
     seeds = [int(word) if word.strip().isdecimal() else word for word in text.split(",")]
     check_seeds("--seeds", seeds)
     return seeds  # pyright: ignore[reportReturnType]
+
+
+def _samples(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.config import override, parse
+    from research.evaluate import START, find_target
+    from research.fit import first_rank
+    from research.reporting.sample_page import samples_table, write_page
+    from research.reporting.samples import draw_samples
+
+    if known.prompts < 1:
+        raise UserError(f"--prompts is at least 1, got {known.prompts}")
+    target = find_target(known.target, known.recipe)
+    recipe, run = parse(override(target.config, rest)), target.folder.parent
+    samples = draw_samples(recipe, run, target.checkpoint, prompts=known.prompts, seed=known.seed)
+    if not first_rank():
+        return 0
+    output = known.output or run / f"samples{'-start' if target.name.endswith(START) else ''}.html"
+    command = f"research {shlex.join(known.words)}"
+    write_page(samples, output, name=target.name, digest=recipe.digest, seed=known.seed, command=command)
+    _console().print(samples_table(samples))
+    print(f"page: {output}")
+    return 0
 
 
 def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
@@ -310,6 +343,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "fit": _fit,
     "evaluate": _evaluate,
     "compare": _compare,
+    "samples": _samples,
     "ablate": _ablate,
     "report": _report,
     "resolve": _resolve,

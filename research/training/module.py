@@ -20,6 +20,7 @@ from research.seeding import derive_seed, random_states, set_random_states, torc
 from research.tracking import RunLogger
 from research.training.batch import assemble
 from research.training.critic import Critic, CriticSpec
+from research.training.inspection import Inspected, inspected
 from research.training.iterations import IterationSpec, RewardModel
 from research.training.legality import fault, rewards_fault, run_fault
 from research.training.measures import UpdateMeasures, collected_measures, credit_measures
@@ -140,9 +141,14 @@ class RLModule(LightningModule):
         """The text of completion tokens, as the sampler gives it."""
         return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def annotate(self, groups: list[Group]) -> list[Group]:
-        """Groups with what the policy that sampled them says of their tokens, where some component needs it later."""
-        if not self.annotates:
+    def annotate(self, groups: list[Group], *, always: bool = False) -> list[Group]:
+        """Groups with what the policy that sampled them says of their tokens, where some component needs it later.
+
+        Args:
+            groups: sampled by the policy as it is now, or annotated before.
+            always: whether to annotate them even if no component needs it.
+        """
+        if not (always or self.annotates):
             return groups
         fresh = [k for k, group in enumerate(groups) if not group.annotations]
         if fresh:
@@ -336,7 +342,7 @@ class RLModule(LightningModule):
             built.append(replace(self.optimization, learning_rate=rate).build(self.critic))
         return [optimizer for optimizer, _ in built], [schedule for _, schedule in built]
 
-    def transfer_batch_to_device(self, batch: list[Prompt], device: torch.device, dataloader_idx: int) -> list[Prompt]:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Prompts are text: they stay where they are."""
         return batch
 
@@ -370,6 +376,16 @@ class RLModule(LightningModule):
         tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
         for name, amount in {"cost/tokens_sampled": tokens, "cost/prompts_drawn": len(groups)}.items():
             self.totals[name] = self.totals.get(name, 0) + amount
+
+    def predict_step(self, drawn: tuple[list[Prompt], int], _: int) -> Inspected:
+        """What a step would make of these prompts, with nothing learned, kept or logged.
+
+        Args:
+            drawn: the prompts, and a number that takes the place of the sampling round in the seed.
+        """
+        prompts, number = drawn
+        self.sync_sampler(prompts)
+        return inspected(self, prompts, number)
 
     # --- evaluation ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,49 @@
+"""Tokens as a reader sees them, one by one: white space, control characters and special tokens included."""
+
+from collections.abc import Sequence
+from typing import Any
+
+WORD_START = "▁"
+"""What SentencePiece writes for a space before a word; decoding a single token leaves it out."""
+CONTROL_PICTURES = 0x2400
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """Each token's text, with signs for what would not be seen: ⟨end⟩ for the end token, ↵ before a line break.
+
+    A token that is only a part of a character is shown as `�`.
+
+    Args:
+        tokenizer: the policy's.
+        ids: of the tokens.
+    """
+    texts = {token: _text(tokenizer, token) for token in set(ids)}
+    return tuple(texts[token] for token in ids)
+
+
+def _text(tokenizer: Any, token: int) -> str:
+    if token == tokenizer.eos_token_id:
+        return "⟨end⟩"
+    raw = str(tokenizer.convert_ids_to_tokens(token))
+    if token in tokenizer.all_special_ids:
+        return f"⟨{raw.strip('<|[]>')}⟩"
+    text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+    if raw.startswith(WORD_START) and not text.startswith(" "):
+        text = f" {text}"
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    r"""A text with signs for line breaks, tabs and other control characters.
+
+    Example:
+        >>> visible("a\tb"), visible("a\nb")
+        ('a⇥\tb', 'a↵\nb')
+    """
+    return "".join(_sign(character) for character in text)
+
+
+def _sign(character: str) -> str:
+    if character in ("\n", "\t"):
+        return {"\n": "↵\n", "\t": "⇥\t"}[character]
+    return chr(CONTROL_PICTURES + ord(character)) if character < " " else character
