@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", "Compare two policies on the same held-out prompts, item by item.")
     compare.add_argument("--before", required=True, help="an evaluation's folder, or what `evaluate` takes")
     compare.add_argument("--after", required=True, help="likewise")
+    compare.add_argument("--output", type=Path, help="the page; default runs/comparison.html")
     for one in (evaluate, compare):
         one.add_argument("--recipe", type=Path, help="how to ask a model that comes without one")
         one.add_argument("--protocol", help="a paper's settings: dapo, dr_grpo or sober_look; default the recipe's")
@@ -147,11 +148,18 @@ def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
 def _compare(known: argparse.Namespace, rest: list[str]) -> int:
     from research.evaluate import records_of
     from research.evaluation.comparison import compare
+    from research.reporting.comparison_page import comparison_page
     from research.reporting.evaluations import comparison_table
+    from research.tracking import replace_text
 
     settings = {"recipe": known.recipe, "protocol": known.protocol, "seeds": _seeds(known.seeds)}
     before, after = records_of(known.before, known.after, **settings)
-    _console().print(comparison_table(compare(before, after), known.before, known.after))
+    comparison = compare(before, after)
+    _console().print(comparison_table(comparison, known.before, known.after))
+    page = comparison_page(before, after, comparison, command=f"research {shlex.join(known.words)}")
+    output = known.output or Path("runs") / "comparison.html"
+    replace_text(output, page)
+    print(f"pairs of completions: {output}")
     return 0
 
 

@@ -4,7 +4,7 @@ from math import isnan
 
 from rich.table import Table
 
-from research.evaluation.comparison import Comparison
+from research.evaluation.comparison import Change, Comparison
 from research.evaluation.record import Record
 from research.evaluation.summary import seed_interval, summarize, uncertainty
 from research.reporting.statistics import Interval
@@ -41,13 +41,17 @@ def comparison_table(comparison: Comparison, before: str, after: str) -> Table:
     for column in ("before", "after", "difference (points)", "95 % interval, paired by item"):
         table.add_column(column, justify="right")
     for change in comparison.changes:
-        values = (change.before, change.after, change.difference.mean)
-        row = [number(change.name, value) for value in values]
-        row[2] = f"{'+' * (change.difference.mean > 0)}{row[2]}"
-        table.add_row(change.name, *row, limits(change.name, change.difference))
+        table.add_row(*change_row(change))
     gained, lost = len(comparison.gained), len(comparison.lost)
     table.caption = f"{gained} items gained, {lost} lost; p = {comparison.p:.2g} ({comparison.test})"
     return table
+
+
+def change_row(change: Change) -> list[str]:
+    """Name, before, after, difference with its sign, interval."""
+    row = [number(change.name, value) for value in (change.before, change.after, change.difference.mean)]
+    row[2] = f"{'+' * (change.difference.mean > 0)}{row[2]}"
+    return [change.name, *row, limits(change.name, change.difference)]
 
 
 def number(name: str, value: float) -> str:

@@ -15,6 +15,7 @@ from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import Record, item_of
 from research.evaluation.reflection import checks_itself, reflects
 from research.evaluation.summary import seed_interval, summarize, uncertainty, vote
+from research.reporting.comparison_page import comparison_page
 from research.reporting.statistics import mean_interval
 from research.types import Completion, Group, Prompt
 
@@ -205,3 +206,25 @@ def test_protocols_are_the_papers() -> None:
     assert (dapo.completions_per_prompt, dapo.temperature, dapo.top_p) == (32, 1.0, 0.7)
     assert (greedy.completions_per_prompt, greedy.top_k, greedy.max_completion_tokens) == (1, 1, 3000)
     assert (sober.temperature, sober.top_p, sober.max_completion_tokens, sober.seeds) == (0.8, 0.9, 32768, 10)
+
+
+class TestPage:
+    def test_shows_pairs_of_every_kind_and_escapes_them(self) -> None:
+        hostile = "<script>alert(1)</script>"
+        before, after = graded("00", "11", "01"), graded("01", "10", "10")
+        for of in (before, after):
+            of.items[0]["completions"][0]["text"] = hostile  # pyright: ignore[reportIndexIssue]
+            of.settings.update(target="a run", policy="p", step=3, config="c")  # pyright: ignore
+        page = comparison_page(before, after, compare(before, after), command="research compare")
+        assert hostile not in page
+        assert "&lt;script&gt;" in page
+        for words in (
+            "1 gained, 1 lost",
+            "right 0/2 → 1/2",
+            "right 2/2 → 1/2",
+            "unchanged: 1 of 3 items",
+            "before: wrong",
+        ):
+            assert words in page
+        assert page.count('class="side"') == 6
+        assert "http" not in page.partition("</style>")[2].replace("http-equiv", "")
