@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ class Process:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def stop(self) -> None:
+        """As a person stops it; what is left of the group then is killed."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=30)
+        with suppress(ProcessLookupError):
+            self.kill()
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -110,7 +119,7 @@ def served(path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proc
         process.wait()
         yield process
     finally:
-        process.kill()
+        process.stop()
 
 
 def synced(
