@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nodes = [word for word in words if re.match(r"--\w+(\.\w+)+=", word)]
     known, rest = parser.parse_known_args([word for word in words if word not in nodes])
     rest += nodes
-    if rest and known.command not in ("fit", "ablate", "evaluate", "samples", "resolve"):
+    if rest and known.command not in ("fit", "ablate", "evaluate", "samples", "resolve", "doctor"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--tracking", **tracking)  # pyright: ignore
     ui.add_argument("--port", type=int, default=5000)
     doctor = command("doctor", "Say what this machine has and whether the pieces work together.")
+    doctor.add_argument("recipe", nargs="*", type=Path, help="a recipe and overlays: does it fit into memory?")
+    doctor.add_argument("--memory", metavar="SIZE", help="of the device, such as 24GiB; default: what is here")
+    doctor.add_argument("--prompt-tokens", type=int, help="of the longest prompt; default: measured on the data")
     doctor.add_argument("--task", action="store_true", help="measure the built-in task at its warm start")
     return parser
 
@@ -106,6 +109,7 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     import torch
 
     from research.config import override, parse, read_recipe
+    from research.doctor.refusal import refuse_impossible
     from research.fit import claim, first_rank, fit
     from research.training.progress import StepProgress
     from research.training.run import Mirroring, tracked
@@ -116,6 +120,7 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
     settings = recipe.run_settings()
     name = f"{known.recipe[0].stem}-s{recipe.config['model']['seed']}"
     folder = Path(settings.folder) if settings.folder else Path("runs") / name
+    refuse_impossible(recipe)
     claim(recipe, folder)  # before MLflow: a refused run must not touch the record of the run that is there
     if not first_rank():
         fit(recipe, folder)
@@ -313,11 +318,30 @@ def _ui(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _doctor(known: argparse.Namespace, rest: list[str]) -> int:
-    from research.doctor import machine_table, task_table
+    from research.doctor.machine import machine_table
+    from research.doctor.task import task_table
 
+    if known.recipe:
+        return _doctor_recipe(known, rest)
+    if rest or known.memory or known.prompt_tokens:
+        raise UserError("overrides, --memory and --prompt-tokens go with a recipe: research doctor RECIPE")
     _console().print(machine_table())
     if known.task:
         _console().print(task_table())
+    return 0
+
+
+def _doctor_recipe(known: argparse.Namespace, rest: list[str]) -> int:
+    from research.config import override, parse, read_recipe
+    from research.doctor.advice import advise
+    from research.doctor.plan import given_prompts, plan
+    from research.doctor.tables import plan_table, refusal
+
+    recipe, name = parse(override(read_recipe(known.recipe), rest)), " ".join(map(str, known.recipe))
+    found = plan(recipe, memory=known.memory, prompts=given_prompts(known.prompt_tokens))
+    _console().print(plan_table(found, name))
+    if not found.fits:
+        raise UserError(refusal(name, found, advise(recipe, found, memory=known.memory)))
     return 0
 
 

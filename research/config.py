@@ -83,10 +83,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the mappings of `over` laid on top, key by key; anything that is not a mapping is replaced."""
+    """`base` with the mappings of `over` laid on top, key by key; a component, or what is no mapping, is replaced."""
     merged = deepcopy(dict(base))
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and "class_path" not in value
         merged[key] = overlay(merged[key], value) if both else deepcopy(value)
     return merged
 
@@ -150,6 +150,12 @@ def instantiate(recipe: Recipe, **trainer: Any) -> tuple[RLModule, PromptData, T
 
     cli = _cli(Instantiated, recipe.config)
     return cli.model, cli.datamodule, cli.trainer
+
+
+def constructed(recipe: Recipe) -> tuple[RLModule, PromptData]:
+    """The module and the data of a recipe, without a trainer: so it may ask for devices that are not here."""
+    cli = _cli(_ParsedOnly, recipe.config)
+    return cli.model, cli.datamodule
 
 
 def _cli(kind: type[RecipeCLI], config: Mapping[str, Any]) -> RecipeCLI:

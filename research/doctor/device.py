@@ -1,0 +1,71 @@
+"""The memory that a run may use: of an accelerator, of this machine, or of another one that is planned for."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from research.errors import UserError
+
+UNITS: Mapping[str, int] = {"": 2**30, **{f"{k}i": 2 ** (10 * n) for n, k in enumerate("KMGT", 1)}}
+UNITS = {**UNITS, **{k: 10 ** (3 * n) for n, k in enumerate("KMGT", 1)}}
+CONTEXT = 0.6 * 2**30
+"""Bytes that a process takes on a CUDA device before its first tensor: kernels, cuBLAS workspaces. An assumption."""
+INTERPRETER = 0.8 * 2**30
+"""Bytes of a process on the CPU before it loads a model: Python and its libraries, as measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where a rank's tensors live."""
+
+    name: str
+    """For people."""
+    memory: int | None
+    """Bytes that the run may use; None where there is no such device here."""
+    overhead: int
+    """Bytes that the process itself takes there."""
+    cuda: bool
+    """Whether it is an accelerator."""
+
+
+def read_bytes(text: str) -> int:
+    """A size such as `24GiB`, `80GB` or `16`, which is in GiB, in bytes.
+
+    Raises: UserError if it is none.
+
+    Example:
+        >>> read_bytes("1.5GiB"), read_bytes("80GB"), read_bytes("2")
+        (1610612736, 80000000000, 2147483648)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise UserError(f"cannot read {text!r} as a size: give one such as 24GiB or 80GB")
+    unit = (match[2] or "")[:1].upper() + (match[2] or "")[1:].lower()
+    return int(float(match[1]) * UNITS[unit])
+
+
+def device_of(trainer: Mapping[str, Any], memory: str | None = None) -> Device:
+    """The device that a recipe's `trainer` section asks for.
+
+    Args:
+        trainer: the section, parsed.
+        memory: plan for a device with this much memory instead of the one that is here.
+
+    Raises: UserError if the size cannot be read.
+    """
+    here = torch.cuda.is_available()
+    cuda = trainer["accelerator"] in ("gpu", "cuda") or (trainer["accelerator"] == "auto" and here)
+    overhead = int(CONTEXT if cuda else INTERPRETER)
+    if memory is not None:
+        return Device(name=f"a device with {memory}", memory=read_bytes(memory), overhead=overhead, cuda=cuda)
+    if not cuda:
+        free = psutil.virtual_memory().available
+        return Device(name="this machine's free memory", memory=free, overhead=overhead, cuda=False)
+    if not here:
+        return Device(name="an accelerator, and there is none here", memory=None, overhead=overhead, cuda=True)
+    properties = torch.cuda.get_device_properties(0)
+    return Device(name=properties.name, memory=properties.total_memory, overhead=overhead, cuda=True)

@@ -1,0 +1,57 @@
+"""What `research fit` refuses before it loads anything: a policy that no batch is small enough for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+import torch
+
+from research.config import Recipe, constructed
+from research.doctor.blank import read_config
+from research.doctor.device import Device, device_of
+from research.doctor.estimate import state_bytes
+from research.errors import UserError
+from research.policy import PolicySpec
+from research.training.warm_start import BUILTIN
+
+
+def refuse_impossible(recipe: Recipe) -> None:
+    """Refuse a recipe whose weights, gradients and AdamW moments alone exceed all memory that the device has.
+
+    Only what is certain counts, so a recipe that passes may still be too large: `research doctor` estimates the rest.
+
+    Raises: UserError with the numbers.
+    """
+    module, _ = constructed(recipe)
+    trainer: Mapping[str, Any] = recipe.config["trainer"]
+    memory = _all_memory(device_of(trainer))
+    needed = _certain_bytes(module.spec) if _is_whole(trainer["strategy"]) else None
+    if memory is not None and needed is not None and needed > memory:
+        raise UserError(
+            f"{module.spec.path} cannot be trained here: its weights, gradients and AdamW moments are "
+            f"{needed / 2**30:.1f} GiB, and there are {memory / 2**30:.1f}; "
+            "`research doctor` with the same recipe says what would fit"
+        )
+
+
+def _is_whole(strategy: Any) -> bool:
+    """Whether every device certainly has all of the policy."""
+    return isinstance(strategy, str) and (strategy == "auto" or strategy.startswith("ddp"))
+
+
+def _certain_bytes(spec: PolicySpec) -> int | None:
+    """Bytes that training the policy certainly takes; None where that is unknown, or loading will say what is wrong."""
+    if spec.path == BUILTIN:
+        return None
+    try:
+        quantized = getattr(read_config(spec), "quantization_config", None) is not None
+        return None if quantized else state_bytes(spec)
+    except UserError:
+        return None
+
+
+def _all_memory(device: Device) -> int | None:
+    """All memory there is, free or not, swap included: more than a run can ever get; None without a device."""
+    if not device.cuda:
+        return psutil.virtual_memory().total + psutil.swap_memory().total
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
