@@ -12,7 +12,7 @@ from conftest import DYNAMIC, EXPERIMENTS, parsed, replaced
 from research.config import Recipe, overlay, override, parse, read_recipe, read_yaml
 from research.errors import UserError
 
-RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
+RECIPES = sorted([*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "models").glob("*.yaml")])
 HARDWARE = sorted((EXPERIMENTS / "hardware").glob("*.yaml"))
 SLOTS = (
     "model.rollouts.sampler",
@@ -61,7 +61,7 @@ class TestEveryRecipe:
     def test_parses_and_is_complete(self, path: Path) -> None:
         """Every slot is written out; what parsing adds are numbers that have defaults, and Lightning's own settings."""
         written = read_recipe([path])
-        recipe = parsed(path.stem)
+        recipe = parsed(path.relative_to(EXPERIMENTS).with_suffix("").as_posix())
         for slot in SLOTS:
             node = written
             for key in slot.split("."):
@@ -72,9 +72,18 @@ class TestEveryRecipe:
 
     @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
     def test_parsing_what_was_resolved_changes_nothing(self, path: Path) -> None:
-        recipe = parsed(path.stem)
+        recipe = parsed(path.relative_to(EXPERIMENTS).with_suffix("").as_posix())
         again = parse(yaml.safe_load(recipe.text))
         assert (again.config, again.text, again.digest) == (recipe.config, recipe.text, recipe.digest)
+
+    @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+    def test_writes_out_what_the_first_recipe_writes_out(self, path: Path, grpo: dict[str, Any]) -> None:
+        written = read_recipe([path])
+        for section in ("model", "data"):
+            assert set(written[section]) >= set(grpo[section])
+            for slot, node in grpo[section].items():
+                if isinstance(node, dict) and "class_path" not in node:
+                    assert set(written[section][slot]) >= set(node), slot
 
     @pytest.mark.parametrize("hardware", HARDWARE, ids=lambda path: path.stem)
     def test_composes_with_every_hardware(self, hardware: Path) -> None:
@@ -199,6 +208,11 @@ class TestOverrides:
         base = {"trainer": {"devices": 1, "accelerator": "cpu"}, "list": [1, 2]}
         over = {"trainer": {"devices": 2}, "list": [3]}
         assert overlay(base, over) == {"trainer": {"devices": 2, "accelerator": "cpu"}, "list": [3]}
+
+    def test_an_overlay_replaces_a_component_whole(self) -> None:
+        base = {"sampler": {"class_path": "Old", "init_args": {"rows": 1}}}
+        over = {"sampler": {"class_path": "New", "init_args": {"share": 0.5}}}
+        assert overlay(base, over) == over
 
     @pytest.mark.parametrize(
         "words", [["model.seed=3"], ["--seed=3"], ["--model.seed"], ["--model.seed.deep=1"], ["--model.seed=[1"]]
