@@ -42,6 +42,7 @@ def test_value(expression: str, value: int | Fraction):
     [
         ("9**9**9**9", "too large"),
         ("10 ** 10 ** 10", "too large"),
+        ("2 ** 5000", "the power is too large"),
         ("2 ** (1/2)", "integer"),
         ("1/0", "division by zero"),
         ("1 // 0", "division by zero"),

@@ -235,7 +235,7 @@ class TestAnswerLine:
             ("34", "ANSWER:\n34", True),  # white space behind the colon may be a line break
             ("34", "Answer: 33\nAnswer: 34", True),
             ("34", "Answer: 34\nAnswer: 33", False),
-            ("34", "Answer: 34 " + "." * 300, False),
+            ("34", "Answer: 34" + "\n" * 295, False),
             ("34", "Answer: 34" + "\n" * 290, True),
             ("34", "34", False),
             ("34", "Answer: $34$", True),
