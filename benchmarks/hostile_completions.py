@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from textwrap import fill
 from time import perf_counter
 
 import psutil
@@ -203,7 +204,7 @@ def report(count: int, seed: int, timeout: float) -> str:
             f"`python -m benchmarks.hostile_completions --count {count} --seed {seed} --timeout {timeout:g}`",
             "",
             f"{count:,} completions,",
-            f"{', '.join(f'{n:,} {kind}' for kind, n in sorted(kinds.items()))};",
+            fill(f"{', '.join(f'{n:,} {kind}' for kind, n in sorted(kinds.items()))};", 118),
             f"{characters / 1e6:,.0f} million characters in all, the longest {longest:,}.",
             "No function hung, crashed or raised. The slowest time of a verifier in workers holds its timeout and the",
             "start of the next worker.",
