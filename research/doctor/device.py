@@ -61,7 +61,7 @@ def device_of(trainer: Mapping[str, Any], memory: str | None = None) -> Device:
     cuda = trainer["accelerator"] in ("gpu", "cuda") or (trainer["accelerator"] == "auto" and here)
     overhead = int(CONTEXT if cuda else INTERPRETER)
     if memory is not None:
-        return Device(name=f"a device with {memory}", memory=read_bytes(memory), overhead=overhead, cuda=cuda)
+        return Device(name="the device that is planned for", memory=read_bytes(memory), overhead=overhead, cuda=cuda)
     if not cuda:
         free = psutil.virtual_memory().available
         return Device(name="this machine's free memory", memory=free, overhead=overhead, cuda=False)

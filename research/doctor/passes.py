@@ -3,6 +3,11 @@
 Nothing is estimated by formula. Every operator of the forward and backward pass is dispatched as in a run, with tensors
 that have shapes and no storage, and the bytes of those that are alive at once are added up. So the count follows
 whatever the model, its attention, autocast, adapters and gradient checkpointing do.
+
+Against the growth of a process's peak resident memory (VmHWM) on a CPU, float32, weights, gradients and moments
+included, update of R rows of 8 + 32 tokens: a 47-million-parameter Qwen2, R = 38, 2.05 GiB predicted and 2.11 measured;
+R = 64, 2.86 and 2.98; Qwen2.5-0.5B's shape, R = 8, 8.88 and 9.84. So up to a ninth more is taken than is counted, by
+the allocator and inside of operators. On CUDA nothing has been measured yet.
 """
 
 import weakref

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM
 
+from research.cli import main
 from research.config import Recipe, constructed
 from research.doctor import refusal
 from research.doctor.advice import advise
@@ -395,6 +397,22 @@ class TestVerdicts:
 
 
 class TestRefusals:
+    def test_the_command(
+        self, small: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "r.yaml"
+        path.write_text(yaml.safe_dump(small("grpo")))
+        words = ["doctor", str(path), "--prompt-tokens", "8", "--model.updates.micro_batch_tokens=40"]
+        assert main([*words, "--memory", "4GiB"]) == 0
+        printed = capsys.readouterr()
+        assert "update pass" in printed.out
+        assert "2 rows × 20 tokens" in printed.out
+        assert main([*words, "--memory", "0.5GiB"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "no smaller batch" in line
+        assert main(["doctor", "--memory", "4GiB"]) == 2
+        assert "RECIPE" in capsys.readouterr().err
+
     def test_certain_ones_only(
         self, recipe: Callable[..., Recipe], tiny_policy: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
