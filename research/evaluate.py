@@ -68,7 +68,7 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
     """
     settings = recipe.run_settings()
     module, data, trainer = instantiate(recipe, **{**trainer_settings(settings, folder, []), "logger": False})
-    path, items = str(checkpoint) if checkpoint else None, []
+    path, items, metrics = str(checkpoint) if checkpoint else None, [], []
     chosen = list(seeds) if seeds is not None else [module.seed]
     with closing(module.rollouts.sampler), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,6 +76,7 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
             module.evaluation_seed = seed
             trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=False)
             items += [item_of(group, seed, module.rewards.answer) for group in module.evaluated]
+            metrics.append(module.evaluation.metrics(module.evaluated))
             path = None  # loaded
     evaluation = module.evaluation
     limit = evaluation.max_completion_tokens or module.rollouts.max_completion_tokens
@@ -90,6 +91,7 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
             "checkpoint": str(checkpoint) if checkpoint else None,
             "step": module.steps_done,
             "config": recipe.digest,
+            "metrics": metrics,
         },
         items=items,
     )

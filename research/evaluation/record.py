@@ -48,7 +48,8 @@ class Record:
     """Every completion of n items, k completions each, at each of S seeds."""
 
     settings: Mapping[str, Any]
-    """How they were sampled, of what, and by which program; `IDENTITY` names those that make two records comparable."""
+    """How they were sampled, and of what; `IDENTITY` names those that make two records comparable. `metrics` holds each
+    seed's, as a run logs them."""
     items: Sequence[Mapping[str, Any]]
     """One entry (see `item_of`) for each seed and item, seed by seed, items in the same order."""
 

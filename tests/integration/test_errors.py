@@ -14,7 +14,8 @@ from lightning import Callback
 
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import evaluate, fit
+from research.evaluate import evaluate
+from research.fit import fit
 from research.tracking import merged_steps, replace_text
 from research.training import checkpoint
 from research.training.run import CHECKPOINT, is_complete

@@ -25,7 +25,8 @@ from transformers import (
 
 from research.config import Recipe, instantiate
 from research.errors import UserError
-from research.fit import evaluate, fit
+from research.evaluate import evaluate
+from research.fit import fit
 from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
 from research.prompts.arithmetic import ALPHABET
 from research.rollouts import CompactSampler, Decoding, TransformersSampler
@@ -337,7 +338,7 @@ class TestLoRA:
         assert untimed(tmp_path / "whole") == untimed(tmp_path / "resumed")
 
         last = merged_steps(tmp_path / "whole")[4]
-        metrics, _ = evaluate(small, tmp_path / "whole", tmp_path / "whole/last.ckpt")
+        metrics = evaluate(small, tmp_path / "whole", tmp_path / "whole/last.ckpt").settings["metrics"][0]
         assert {k: last[k] for k in metrics} == metrics
 
     def test_saved_policy_is_loaded_without_the_library_of_adapters(

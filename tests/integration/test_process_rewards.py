@@ -10,7 +10,8 @@ from conftest import DYNAMIC
 from test_resume import assert_same_run, checkpoint_of, interrupted_fit
 
 from research.config import Recipe, instantiate
-from research.fit import evaluate, fit
+from research.evaluate import evaluate
+from research.fit import fit
 from research.rewards import ArithmeticSteps, Rewards
 from research.tracking import merged_steps
 
@@ -38,7 +39,7 @@ class TestLengthTargets:
         steps = merged_steps(tmp_path)
         assert all(0 <= steps[k]["rollouts/length_error_mean"] <= 12 for k in range(1, 5))
         assert [k for k in steps if "evaluation/length_error_mean" in steps[k]] == [0, 2, 4]
-        metrics, _ = evaluate(recipe("grpo", LENGTH), tmp_path, tmp_path / "last.ckpt")
+        metrics = evaluate(recipe("grpo", LENGTH), tmp_path, tmp_path / "last.ckpt").settings["metrics"][0]
         assert metrics["evaluation/length_error_mean"] == steps[4]["evaluation/length_error_mean"]
 
     def test_the_reward_is_the_outcome_clipped_by_length(self, recipe: Callable[..., Recipe]) -> None:

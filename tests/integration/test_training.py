@@ -12,7 +12,8 @@ from lightning import Callback
 from torch import Tensor
 
 from research.config import Recipe, instantiate
-from research.fit import evaluate, fit
+from research.evaluate import evaluate
+from research.fit import fit
 from research.policy import micro_batches
 from research.seeding import derive_seed
 from research.tracking import merged_steps
@@ -137,16 +138,17 @@ class TestStep:
     def test_a_checkpoint_is_evaluated_as_the_run_did(self, learned: tuple[Recipe, Path]) -> None:
         recipe, folder = learned
         last = {k: v for k, v in merged_steps(folder)[16].items() if k.startswith("evaluation/")}
-        metrics, items = evaluate(recipe, folder, folder / "last.ckpt")
-        assert metrics == last
-        assert [item["k"] for item in items] == [8] * 8
+        record = evaluate(recipe, folder, folder / "last.ckpt")
+        assert record.settings["metrics"] == [last]
+        assert record.right().shape == (1, 8, 8)
+        assert record.right().mean() == last["evaluation/avg_at_k"]
 
     def test_the_saved_policy_is_the_trained_one(
         self, learned: tuple[Recipe, Path], recipe: Callable[..., Recipe]
     ) -> None:
         """Another run can start from it."""
         start = {"model.policy.path": str(learned[1] / "policy"), "model.evaluation.completions_per_prompt": 8}
-        metrics, _ = evaluate(recipe("grpo", start), learned[1], None)
+        metrics = evaluate(recipe("grpo", start), learned[1], None).settings["metrics"][0]
         assert metrics["evaluation/avg_at_k"] > 0.8
 
     def test_nothing_to_train_on(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
