@@ -57,20 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("recipe", nargs="+", type=Path, help="a recipe, and hardware overlays to lay over it")
     fit.add_argument("--tracking", **tracking)  # pyright: ignore
     fit.add_argument("--threads", type=int, help="torch threads; default: all cores")
-    evaluate = command("evaluate", "Evaluate a run, a recipe's start, or a model, and keep every completion.")
-    evaluate.add_argument("target", help="a run folder (@start behind it: its start), a recipe, a model or hub id")
-    evaluate.add_argument("--output", type=Path, help="where it is kept; default <run>/evaluations/<protocol>")
-    compare = command("compare", "Compare two policies on the same held-out prompts, item by item.")
-    compare.add_argument("--before", required=True, help="an evaluation's folder, or what `evaluate` takes")
-    compare.add_argument("--after", required=True, help="likewise")
-    compare.add_argument("--output", type=Path, help="the page; default runs/comparison.html")
-    for one in (evaluate, compare):
-        one.add_argument("--recipe", type=Path, help="how to ask a model that comes without one")
-        one.add_argument("--protocol", help="a paper's settings: dapo, dr_grpo or sober_look; default the recipe's")
-        one.add_argument("--seeds", help="of sampling, as 0,1,2; default the protocol's number, or the recipe's")
-    _sample_arguments(
-        command("samples", "Write a page of groups sampled now, every token coloured by what it is worth.")
-    )
+    _evaluation_arguments(command)
     ablate = command("ablate", "Run a study until every cell is complete, then write its report.")
     ablate.add_argument("study", type=Path, help="a file under experiments/ablations/")
     ablate.add_argument("--output", type=Path, help="results folder; default results/<study>")
@@ -97,7 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sample_arguments(samples: argparse.ArgumentParser) -> None:
+def _evaluation_arguments(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    evaluate = command("evaluate", "Evaluate a run, a recipe's start, or a model, and keep every completion.")
+    evaluate.add_argument("target", help="a run folder (@start behind it: its start), a recipe, a model or hub id")
+    evaluate.add_argument("--output", type=Path, help="where it is kept; default <run>/evaluations/<protocol>")
+    compare = command("compare", "Compare two policies on the same held-out prompts, item by item.")
+    compare.add_argument("--before", required=True, help="an evaluation's folder, or what `evaluate` takes")
+    compare.add_argument("--after", required=True, help="likewise")
+    compare.add_argument("--output", type=Path, help="the page; default runs/comparison.html")
+    for one in (evaluate, compare):
+        one.add_argument("--recipe", type=Path, help="how to ask a model that comes without one")
+        one.add_argument("--protocol", help="a paper's settings: dapo, dr_grpo or sober_look; default the recipe's")
+        one.add_argument("--seeds", help="of sampling, as 0,1,2; default the protocol's number, or the recipe's")
+    samples = command("samples", "Write a page of groups sampled now, every token coloured by what it is worth.")
     samples.add_argument("target", help="a run folder (@start behind it: its start), a recipe, a model or hub id")
     samples.add_argument("--recipe", type=Path, help="how to ask a model that comes without one")
     samples.add_argument("--prompts", type=int, default=4, help="training prompts to show; default 4")
