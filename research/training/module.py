@@ -89,6 +89,7 @@ class RLModule(LightningModule):
         self.ranks = Ranks()
         self.policy: Policy | None = None
         self.sync: Sync | None = None
+        self.sync_measures: dict[str, float] = {}
         self.critic: Critic | None = None
         self.reward_model: RewardModel | None = None
 
@@ -133,9 +134,11 @@ class RLModule(LightningModule):
             return self.ranks.gather([replace(group, step=self.steps_done) for group in verified])
 
     def sync_sampler(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """Let the sampler have the policy's weights as they are now, and prove it."""
+        """Let the sampler have the policy's weights as they are now, and prove it; what was measured, now or before."""
         with self.phases("syncing"):
-            return self.synced(self.weights_version, prompts, derive_seed(self.seed, "proof", self.steps_done))
+            seed = derive_seed(self.seed, "proof", self.steps_done)
+            self.sync_measures = self.synced(self.weights_version, prompts, seed) or self.sync_measures
+        return self.sync_measures
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of completion tokens, as the sampler gives it."""
@@ -319,7 +322,7 @@ class RLModule(LightningModule):
             self.rollouts.sampler.attach(self.policy.model, self.policy.tokenizer)
             self.rollouts.source.attach(self.rollouts.sampler, self.policy.model, self.policy.tokenizer)
             self.sync = Sync(
-                self.rollouts.sampler, self.policy, assemble=self.assemble, temperature=self.rollouts.temperature
+                self.rollouts.sampler, self.policy, assemble=self.assemble, decoding=self.rollouts.decoding()
             )
             self.totals["cost/state_bytes"] = state_bytes(
                 [*self.children(), *self.model.frozen, *self.rollouts.source.frozen]

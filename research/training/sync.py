@@ -10,7 +10,10 @@ from research.rollouts import Decoding, Sampler
 from research.types import Group, Prompt, UpdateBatch
 
 PROMPTS, TOKENS = 4, 16
-"""A proof samples this many prompts once, this many tokens at the most."""
+"""A proof samples this many prompts once, this many tokens at the most.
+
+What one optimizer step changes can be below what half precision resolves: then an engine that missed one step passes,
+and one that goes on missing them does not."""
 
 
 class Sync:
@@ -24,7 +27,7 @@ class Sync:
         sampler: is brought up to date.
         policy: whose weights it takes.
         assemble: groups → an update batch.
-        temperature: of the proof's tokens: the one of sampling.
+        decoding: of the rollouts; a proof has their temperature and truncates nothing.
     """
 
     def __init__(
@@ -33,10 +36,10 @@ class Sync:
         policy: Policy,
         *,
         assemble: Callable[[Sequence[Group]], UpdateBatch],
-        temperature: float,
+        decoding: Decoding,
     ) -> None:
         self.sampler, self.policy, self.assemble = sampler, policy, assemble
-        self.decoding = Decoding(max_tokens=TOKENS, temperature=temperature)
+        self.decoding = Decoding(max_tokens=min(TOKENS, decoding.max_tokens), temperature=decoding.temperature)
         self.version: int | None = None
         self.slept = False
 

@@ -85,7 +85,9 @@ class TestProof:
             measures = module.sync_sampler(prompts(data))
             assert measures["rollouts/sync_gap_max"] < 1e-4  # float32, after five large moves
             assert measures["rollouts/sync_bytes"] == 1.0
-            assert module.sync_sampler(prompts(data)) == {}  # the same version
+            calls = len(module.rollouts.sampler.calls)  # pyright: ignore
+            assert module.sync_sampler(prompts(data)) == measures  # the same version
+            assert len(module.rollouts.sampler.calls) == calls  # pyright: ignore
             moved(module)
 
     @pytest.mark.parametrize(
@@ -156,6 +158,7 @@ def test_a_run_syncs_once_a_version_and_sleeps_through_updates(recipe: Callable[
     assert calls == [0, "sleep", 2, "sleep", 4]
     steps = merged_steps(tmp_path)
     assert steps[2]["rollouts/logprob_gap_max"] < 1e-4
+    assert all("rollouts/sync_gap_max" in steps[k] for k in (1, 2))
     assert steps[2]["rollouts/importance_mean"] == pytest.approx(1.0, abs=1e-4)  # float32 log-probabilities
     assert "time/syncing_seconds" in steps[2]
 
