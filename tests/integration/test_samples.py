@@ -46,13 +46,13 @@ def test_the_seed_alone_decides_what_is_sampled(run: Path):
     recipe = parse(yaml.safe_load((run / "config.yaml").read_text()))
     first, again, other = (draw_samples(recipe, run, run / "last.ckpt", prompts=1, seed=k).groups for k in (5, 5, 6))
     assert repr(first) == repr(again)
-    assert repr(first) != repr(other)
+    assert first[0].prompt != other[0].prompt
 
 
 def test_a_recipes_start_has_the_recipes_advantages_and_entropies_that_nothing_needs(
     recipe: Callable[..., Recipe], tmp_path: Path
 ):
-    made = recipe("grpo", {"model.rewards.shaping": [], **SHORT})
+    made = recipe("grpo", {"model.updates.minibatches": 1, **SHORT})
     found = draw_samples(made, tmp_path, None, prompts=8, seed=0)
     assert found.steps == 0
     assert list(tmp_path.iterdir()) == []
