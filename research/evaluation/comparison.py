@@ -9,7 +9,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from research.evaluation.record import Record, comparable
 from research.evaluation.reflection import checks_itself, reflects
-from research.reporting.statistics import Interval, mean_interval, sign_flip_p
+from research.evaluation.summary import over_items
+from research.reporting.statistics import Interval, sign_flip_p
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def compare(before: Record, after: Record) -> Comparison:
     changes = []
     for name, value in MEASURES.items():
         was, now = (record.each(value).mean((0, 2)) for record in (before, after))
-        difference = mean_interval((now - was).tolist())
+        difference = over_items(now - was)
         changes.append(Change(name=name, before=float(was.mean()), after=float(now.mean()), difference=difference))
     was, now = (record.right().mean((0, 2)) for record in (before, after))
     p, test = _test(before, after)

@@ -14,9 +14,9 @@ from research.evaluation.comparison import compare
 from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import Record, item_of
 from research.evaluation.reflection import checks_itself, reflects
-from research.evaluation.summary import seed_interval, summarize, uncertainty, vote
+from research.evaluation.summary import over_items, seed_interval, summarize, uncertainty, vote
 from research.reporting.comparison_page import comparison_page
-from research.reporting.statistics import mean_interval
+from research.reporting.statistics import t_interval
 from research.types import Completion, Group, Prompt
 
 
@@ -109,7 +109,8 @@ class TestSummary:
     def test_intervals_are_over_items(self) -> None:
         of = graded("10", "11", "00", "01")
         line = summarize(of)[0]
-        assert line.interval == mean_interval([0.5, 1.0, 0.0, 0.5])
+        assert line.interval.mean == 0.5
+        assert (line.interval.low, line.interval.high) == t_interval([0.5, 1.0, 0.0, 0.5])
 
     def test_seeds_are_apart(self) -> None:
         two = record(*[[[completion("3", right=r)] for r in row] for row in ((True, True), (True, False))])
@@ -148,13 +149,13 @@ class TestUncertainty:
         """A nominal 95 % interval over 64 items × 4 completions; benchmarks/interval_coverage.py has more."""
         generator = np.random.default_rng(1)
         covered = []
-        for _ in range(200):
+        for _ in range(1000):
             p = generator.beta(0.6, 0.9, size=64)
-            interval = mean_interval((generator.random((64, 4)) < p[:, None]).mean(1).tolist())
+            interval = over_items((generator.random((64, 4)) < p[:, None]).mean(1))
             assert interval.low is not None
             assert interval.high is not None
             covered.append(interval.low <= 0.4 <= interval.high)
-        assert 0.92 <= fmean(covered) <= 0.98  # ± two standard errors of 200 draws
+        assert 0.93 <= fmean(covered) <= 0.97
 
 
 class TestComparison:
@@ -162,7 +163,7 @@ class TestComparison:
         found = compare(graded("10", "00", "11"), graded("11", "11", "10"))
         accuracy = found.changes[0]
         assert (accuracy.name, accuracy.before, accuracy.after) == ("accuracy", 0.5, pytest.approx(5 / 6))
-        assert accuracy.difference == mean_interval([0.5, 1.0, -0.5])
+        assert (accuracy.difference.low, accuracy.difference.high) == t_interval([0.5, 1.0, -0.5])
         assert found.gained == ["0", "1"]
         assert found.lost == ["2"]
         assert found.test == "sign flips by item"
