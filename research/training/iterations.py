@@ -76,7 +76,7 @@ class RewardModel(nn.Module):
     def __init__(self, spec: RewardModelSpec, policy: Policy) -> None:
         super().__init__()
         self.spec = spec
-        start = replace(policy.spec, lora=None)
+        start = replace(policy.spec, lora=None, weights="float32")
         self.model = Policy(start, temperature=policy.temperature, with_reference=False)
         self.history: tuple[Group, ...] = ()
 
