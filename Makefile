@@ -14,7 +14,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/research ablate experiments/ablations/dapo_ladder.yaml
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -m slow
