@@ -3,7 +3,7 @@
 import re
 
 REFLECTION = re.compile(
-    r"\bwait\b|\bhmm+\b|\baha\b|\brethink|\bre-?think|\brecheck|\bre-?check|\breconsider|\bre-?evaluat|\bre-?examin|"
+    r"\bwait\b|\bhmm+\b|\baha\b|\brethink|\bre-?think|\brecheck|\bre-?check|\breconsider|\bre-?evaluat|\bre-?examine|\bre-?examining|"
     r"\bon second thought|\blet me (?:try again|reconsider|start over)|\bi made a mistake|等等|重新(?:考虑|思考|检查)",
     re.IGNORECASE,
 )
