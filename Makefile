@@ -22,7 +22,7 @@ test-slow: $(VENV)/.installed-dev
 # vLLM's CPU build has an environment of its own, since it pins packages. Where it does not install, nothing is tested.
 test-vllm:
 	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.installed; then \
-		$(VLLM_BIN)/python -m pytest -q -m 'vllm and not gpu and not slow' tests/vllm; \
+		$(VLLM_BIN)/python -m pytest -q -m 'vllm and not gpu and not slow' tests/with_vllm; \
 	else \
 		echo "skipped: vLLM's CPU build does not install here, for the reason above. It needs Linux on x86-64, and a" \
 			"registry with CPU builds of torch, such as PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"; \

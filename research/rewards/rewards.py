@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from research.component import apply, needs_of, require
+from research.errors import UserError
 from research.rewards.reward_functions import RewardFunction
 from research.rewards.shaping import Shaping
 from research.rewards.steps import Decode, NoSteps, StepVerifier, step_rewards
@@ -107,8 +108,14 @@ class Rewards:
 
         Returns: `rewards` [N G], outcomes plus every shaping term; `columns` [K N G], what each of them gave;
             `token_rewards` [B T], the sum of the rewards of tokens, 0 without any.
+
+        Raises: UserError if a shaping term of a judged completion is not a number: only a verifier may abstain.
         """
         terms = [apply(term, quantities) for term in self.shaping]
+        judged = ~quantities["outcomes"].isnan()
+        for term, value in zip(self.shaping, terms, strict=True):
+            if value[judged].isnan().any():
+                raise UserError(f"{type(term).__name__} gave a reward that is not a number: mend it, or leave it out")
         columns = torch.cat([quantities["columns"], torch.stack(terms)]) if terms else quantities["columns"]
         of_tokens = [apply(reward, quantities) for reward in self.tokens]
         return {

@@ -218,17 +218,17 @@ class TestNonFinite:
         assert [steps[k]["cost/optimizer_steps"] for k in (1, 2, 3, 4)] == [2, 3, 5, 7]
 
     def test_rewards_that_are_not_finite(self, grpo: Recipe, tmp_path: Path) -> None:
-        """NaN from left of the stop-gradient line is caught as well."""
+        """What is not finite left of the stop-gradient line is caught as well; NaN itself means a missing reward."""
 
-        def nan_rewards(module: Any) -> None:
+        def infinite_rewards(module: Any) -> None:
             reward = module.reward
-            nan = torch.tensor(float("nan"))
-            module.reward = lambda batch: (b := reward(batch)).with_quantities(rewards=b["rewards"] + nan)
+            infinite = torch.tensor(float("inf"))
+            module.reward = lambda batch: (b := reward(batch)).with_quantities(rewards=b["rewards"] + infinite)
 
         def restore(module: Any) -> None:
             del module.reward
 
-        fit(grpo, tmp_path, [AtStep(2, nan_rewards), AtStep(3, restore)])
+        fit(grpo, tmp_path, [AtStep(2, infinite_rewards), AtStep(3, restore)])
         steps = merged_steps(tmp_path)
         assert [steps[k]["cost/nonfinite_updates"] for k in (1, 2, 3, 4)] == [0, 2, 2, 2]
 

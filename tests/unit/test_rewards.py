@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import reasoning_gym
-from torch import tensor
+from torch import Tensor, tensor
 
-from research.rewards import ExactAnswer, NoSteps, OverlongPenalty, ReasoningGymAnswer, Rewards, Verifier
+from research.errors import UserError
+from research.rewards import ExactAnswer, NoSteps, OverlongPenalty, ReasoningGymAnswer, Rewards, Shaping, Verifier
 from research.rewards.verifiers import answer_after
 from research.rollouts import MixedOutcomes
 from research.types import Completion, Group, Prompt
@@ -31,6 +32,28 @@ class Short(Verifier):
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
         return len(completion.text) <= self.most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undefined(Shaping):
+    """0/0."""
+
+    def __call__(self, *, outcomes: Tensor) -> Tensor:
+        return outcomes * 0 / 0
+
+
+class TestShapingThatIsNoNumber:
+    REWARDS = Rewards(verifiers=[Short(most=3)], shaping=[Undefined()], **PLAIN)
+
+    def quantities(self, *outcomes: float) -> dict[str, Tensor]:
+        return {"outcomes": tensor([outcomes]), "columns": tensor([[outcomes]]), "mask": MASK}
+
+    def test_is_refused(self) -> None:
+        with pytest.raises(UserError, match="Undefined gave a reward that is not a number"):
+            self.REWARDS(self.quantities(1.0, 0.0))
+
+    def test_is_none_of_a_completion_that_was_not_judged(self) -> None:
+        assert self.REWARDS(self.quantities(float("nan")))["rewards"].isnan().all()
 
 
 class TestExactAnswer:
