@@ -77,5 +77,6 @@ def completions(groups: Sequence[Group]) -> list[Completion]:
 
 def prove(sampler: VLLMSampler, policy: Policy, version: int, temperature: float = 1.0) -> dict[str, float]:
     """Bring the sampler to this version as a training step does, and measure."""
-    sync = Sync(sampler, policy, assemble=partial(batch_of, policy), temperature=temperature)
+    decoding = Decoding(max_tokens=16, temperature=temperature)
+    sync = Sync(sampler, policy, assemble=partial(batch_of, policy), decoding=decoding)
     return sync(version, PROMPTS, seed=version)

@@ -128,7 +128,8 @@ def synced(
     policy = Policy(PolicySpec(path=path, lora=lora, precision="float32"), temperature=HOT, with_reference=False)
     sampler = VLLMServerSampler(url=served.url, route=CheckpointRoute(folder=str(folder)), tolerance=1e-4)
     sampler.attach(policy.model, policy.tokenizer)
-    return policy, sampler, Sync(sampler, policy, assemble=batch_of(policy), temperature=HOT)
+    decoding = Decoding(max_tokens=16, temperature=HOT)
+    return policy, sampler, Sync(sampler, policy, assemble=batch_of(policy), decoding=decoding)
 
 
 def batch_of(policy: Policy) -> Callable[..., Any]:
