@@ -112,5 +112,5 @@ class AnswerLine(Verifier):
         return normal_form(found[-1]) if found else None
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
-        found = _LINE.findall(completion.text[-TAIL:])
-        return normal_form(found[-1] if found else "[INVALID]") == normal_form(prompt.answer)
+        found = self.answer(completion)
+        return ("[INVALID]" if found is None else found) == normal_form(prompt.answer)

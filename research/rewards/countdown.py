@@ -56,8 +56,8 @@ class CountdownAnswer(Verifier):
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
         given, wanted = _task(prompt)
-        answer = answer_after(self.marker, completion.text)
-        if completion.truncated or answer is None:
+        answer = self.answer(completion)
+        if answer is None:
             return False
         expression = answer.partition("=")[0]
         try:

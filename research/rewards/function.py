@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, ClassVar
 
 from research.errors import UserError
-from research.rewards.isolated import Unverified, ask, check_limits
+from research.rewards.isolated import Unverified, ask, check_limits, unjudged
 from research.rewards.reward_functions import RewardFunction
 from research.rewards.verdicts import Fault
 from research.rewards.verifiers import Verifier
@@ -123,8 +123,7 @@ class FunctionVerifier(Verifier):
         arguments_of(self.function)
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault | None:
-        verdict = False if self.unverified == "wrong" else None
-        value = called(self, prompt, completion, verdict)
+        value = called(self, prompt, completion, unjudged(self))
         if not (value is None or isinstance(value, (bool, Fault))):
             raise UserError(f"{self.function} returned {value!r}: a verifier returns True, False or None")
         return value

@@ -30,6 +30,11 @@ def check_limits(component: Any) -> None:
     require(memory is None or memory >= 256, f"{name}: memory is at least 256 MiB, or null, got {memory}")
 
 
+def unjudged(component: Any) -> bool | None:
+    """The verdict on a completion that a verifier could not judge; None leaves it out of the baseline."""
+    return False if component.unverified == "wrong" else None
+
+
 def ask(component: Any, task: str, arguments: tuple[Any, ...], request: dict[str, Any], verdict: bool | None) -> Any:
     """The value of a worker's task, or the fault that stopped it, taken for `verdict`."""
     pool = shared_pool(task, arguments, size=component.workers, memory=component.memory)
@@ -94,11 +99,10 @@ class MathVerifyAnswer(Verifier):
         answer = tail if self.marker == "" else answer_after(self.marker, tail)
         if completion.truncated or answer is None:
             return False
-        verdict = False if self.unverified == "wrong" else None
         if (reason := refusal(answer)) is not None:
-            return Fault(reason=reason, verdict=verdict)
+            return Fault(reason=reason, verdict=unjudged(self))
         request = {"gold": as_math(prompt.answer), "answer": answer if self.marker == "" else as_math(answer)}
-        return ask(self, "math-verify", (), request, verdict)
+        return ask(self, "math-verify", (), request, unjudged(self))
 
 
 def as_math(answer: str) -> str:
@@ -167,10 +171,9 @@ class ReasoningGymAnswer(Verifier):
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault:
         if not {"task", "entry"} <= set(prompt.meta):
             raise UserError(f"ReasoningGymAnswer verifies prompts of ReasoningGym, and {prompt.id} is not one of them")
-        answer = answer_after(self.marker, completion.text[-TAIL:])
-        if completion.truncated or answer is None:
+        answer = self.answer(completion)
+        if answer is None:
             return False
-        verdict = False if self.unverified == "wrong" else None
         request = {"task": prompt.meta["task"], "entry": prompt.meta["entry"], "answer": answer}
-        score = ask(self, "reasoning-gym", (), request, verdict)
+        score = ask(self, "reasoning-gym", (), request, unjudged(self))
         return score if isinstance(score, Fault) else score >= self.threshold

@@ -80,7 +80,7 @@ class ExactAnswer(Verifier):
         return None if completion.truncated else answer_after(self.marker, completion.text)
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool:
-        return not completion.truncated and answer_after(self.marker, completion.text) == prompt.answer.strip()
+        return self.answer(completion) == prompt.answer.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
