@@ -78,13 +78,14 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
             items += [item_of(group, seed, module.rewards.answer) for group in module.evaluated]
             metrics.append(module.evaluation.metrics(module.evaluated))
             path = None  # loaded
-    evaluation = module.evaluation
-    limit = evaluation.max_completion_tokens or module.rollouts.max_completion_tokens
-    decoding = {name: getattr(evaluation, name) for name in ("completions_per_prompt", "temperature", "top_p", "top_k")}
+    decoding = module.evaluation_decoding
     return Record(
         settings={
-            **decoding,
-            "max_completion_tokens": limit,
+            "completions_per_prompt": module.evaluation.completions_per_prompt,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "top_k": decoding.top_k,
+            "max_completion_tokens": decoding.max_tokens,
             "seeds": chosen,
             "prompts": data.hashes()["evaluation"],
             "policy": recipe.config["model"]["policy"]["path"],

@@ -1,6 +1,7 @@
-"""Groups → the tensors of an update batch."""
+"""Groups → the tensors of an update batch, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,25 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
         lengths=lengths.to(device),
         quantities={name: value.to(device) for name, value in quantities.items()},
     )
+
+
+def annotated(groups: Sequence[Group], tokens: Mapping[str, Tensor]) -> list[Group]:
+    """The groups with what is known of each of their completions' tokens.
+
+    Args:
+        groups: as `assemble` took them, the same number of completions each.
+        tokens: name → values on the rows of their batch [B T].
+    """
+    done, row = [], 0
+    for group in groups:
+        lengths = [len(completion.token_ids) for completion in group.completions]
+        cut = {
+            name: tuple(values[row + g, :length].clone() for g, length in enumerate(lengths))
+            for name, values in tokens.items()
+        }
+        done.append(replace(group, annotations=cut))
+        row += len(lengths)
+    return done
 
 
 def _filled(rows: Sequence[Sequence[Any]], value: Any) -> Tensor:

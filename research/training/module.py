@@ -16,9 +16,9 @@ from research.policy import Policy, PolicySpec
 from research.prompts import PromptStream
 from research.rewards import Rewards
 from research.rollouts import Collected, Decoding, Rollouts
-from research.seeding import derive_seed, random_states, set_random_states, torch_seed
+from research.seeding import derive_seed, torch_seed
 from research.tracking import RunLogger
-from research.training.batch import assemble
+from research.training.batch import annotated, assemble
 from research.training.critic import Critic, CriticSpec
 from research.training.inspection import Inspected, inspected
 from research.training.iterations import IterationSpec, RewardModel
@@ -28,6 +28,7 @@ from research.training.memory import state_bytes
 from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
 from research.training.phases import Phases
 from research.training.ranks import Ranks
+from research.training.resume import restore, run_state, trained_weights
 from research.training.reward_measures import reward_measures
 from research.training.sync import Sync
 from research.training.updates import Updates
@@ -159,14 +160,8 @@ class RLModule(LightningModule):
                 batch = self.assemble([groups[k] for k in fresh])
                 values = self.ranks.read(lambda rows: self.model.annotate(rows, self.updates.micro_batch_tokens), batch)
                 tokens = {"old_logprobs": values.logprobs.cpu(), "entropies": values.entropies.cpu()}
-            G = self.rollouts.completions_per_prompt
-            for j, k in enumerate(fresh):
-                lengths = batch.lengths[j * G : (j + 1) * G].tolist()
-                cut = {
-                    name: tuple(value[j * G + g, :length].clone() for g, length in enumerate(lengths))
-                    for name, value in tokens.items()
-                }
-                groups[k] = replace(groups[k], annotations=cut)
+            for k, group in zip(fresh, annotated([groups[k] for k in fresh], tokens), strict=True):
+                groups[k] = group
         return groups
 
     def reward(self, batch: UpdateBatch) -> UpdateBatch:
@@ -410,14 +405,19 @@ class RLModule(LightningModule):
         return self.rollouts.sampler.sample(
             prompts,
             n=self.evaluation.completions_per_prompt,
-            decoding=Decoding(
-                max_tokens=self.evaluation.max_completion_tokens or self.rollouts.max_completion_tokens,
-                temperature=self.evaluation.temperature,
-                top_p=self.evaluation.top_p,
-                top_k=self.evaluation.top_k,
-                stop=tuple(self.rollouts.stop),
-            ),
+            decoding=self.evaluation_decoding,
             seed=self.ranks.seed(derive_seed(self.evaluation_seed, "evaluation", self.steps_done, index)),
+        )
+
+    @property
+    def evaluation_decoding(self) -> Decoding:
+        """How held-out prompts are completed: the limit and the stop texts are the rollouts' unless it has its own."""
+        return Decoding(
+            max_tokens=self.evaluation.max_completion_tokens or self.rollouts.max_completion_tokens,
+            temperature=self.evaluation.temperature,
+            top_p=self.evaluation.top_p,
+            top_k=self.evaluation.top_k,
+            stop=tuple(self.rollouts.stop),
         )
 
     def on_validation_epoch_end(self) -> None:
@@ -432,43 +432,11 @@ class RLModule(LightningModule):
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not know: the surplus of dynamic sampling, counters, every random state."""
-        if self.spec.lora is not None:
-            trained = {f"policy.{name}" for name, p in self.model.named_parameters() if p.requires_grad}
-            own = ("critic.", "reward_model.")
-            checkpoint["state_dict"] = {
-                k: v for k, v in checkpoint["state_dict"].items() if k in trained or k.startswith(own)
-            }
-        checkpoint["research"] = {
-            "surplus": self.surplus,
-            "totals": dict(self.totals),
-            "steps_done": self.steps_done,
-            "guard": (self.guard.skipped, self.guard.in_a_row),
-            "entropy_coefficient": self.entropy_coefficient,
-            "reference": self.model.reference_state() if self.iterations and self.iterations.resets_reference else None,
-            "history": self.reward_model.history if self.reward_model is not None else (),
-            "random": random_states(),
-            "seed": self.seed,
-        }
+        """Keep the weights that training changes, and what Lightning does not know."""
+        checkpoint["state_dict"] = trained_weights(self, checkpoint["state_dict"])
+        checkpoint["research"] = run_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back.
-
-        Raises: UserError if the checkpoint is of a run with another seed, or was not written by this program.
-        """
-        state = checkpoint.get("research")
-        if state is None:
-            raise UserError("the checkpoint was not written by a run of this program, so it cannot be resumed")
-        if state["seed"] != self.seed:
-            raise UserError(
-                f"the checkpoint is of seed {state['seed']}, the run's seed is {self.seed}: resume with the same seed"
-            )
-        self.surplus, self.totals, self.steps_done = state["surplus"], dict(state["totals"]), state["steps_done"]
-        self.guard.skipped, self.guard.in_a_row = state["guard"]
-        self.entropy_coefficient = state["entropy_coefficient"]
-        if state["reference"] is not None:
-            self.model.load_reference(state["reference"])
-        if self.reward_model is not None:
-            self.reward_model.history = state["history"]
+        """Take it back; the sampler has not seen these weights."""
+        restore(self, checkpoint.get("research"))
         self.weights_version += 1
-        set_random_states(state["random"])
