@@ -253,6 +253,7 @@ def _overrides(rest: Sequence[str]) -> dict[str, Any]:
 
 
 def _print_plan(plan: Any) -> None:
+    import yaml
     from rich.table import Table
 
     table = Table(title=plan.spec.question)
@@ -264,6 +265,8 @@ def _print_plan(plan: Any) -> None:
     labels = {cell.id: cell.label for cell in plan.cells}
     for comparison in plan.comparisons:
         print(f"compares {labels[comparison.cell]!r} with {labels[comparison.reference]!r}")
+    if plan.aliases:
+        print(yaml.safe_dump(plan.aliases.record, sort_keys=False, allow_unicode=True), end="")
     done = sum(run.complete for run in plan.runs)
     print(
         f"{len(plan.runs)} runs of {plan.steps} steps ({len(plan.spec.seeds)} seeds), "

@@ -16,6 +16,7 @@ import yaml
 
 from research.component import require
 from research.config import Recipe, override, parse, read_recipe
+from research.errors import UserError
 from research.policy import TinyModel, character_tokenizer, tiny_model
 from research.prompts.arithmetic import ALPHABET
 from research.rewards import Verifier
@@ -24,6 +25,16 @@ from research.types import Completion, Prompt
 torch.set_num_threads(1)
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+def refused(action: Callable[[], Any]) -> str:
+    """The one sentence with which an action is refused."""
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
 
 
 @dataclass(frozen=True, kw_only=True)

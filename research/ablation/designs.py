@@ -1,10 +1,13 @@
 """Designs: how the levels of the factors are combined into cells, and which cells are compared."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import product
+from typing import Any, ClassVar
 
+from research.ablation.fractions import best_generators, best_of_resolution, fraction, read_generators
 from research.errors import UserError
 
 Factors = Mapping[str, Mapping[str, object]]
@@ -31,31 +34,61 @@ class Comparison:
     reference: str
 
 
+Cells = tuple[list[Cell], list[Comparison]]
+
+
+class Design(ABC):
+    """Combines levels into cells. Its fields are the keys that a study file may give it."""
+
+    name: ClassVar[str]
+    two_levels: ClassVar[bool] = True
+    """Whether every factor must have exactly two levels."""
+
+    @abstractmethod
+    def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        """The cells and the comparisons that they allow.
+
+        Args:
+            factors: factor → levels, the first of which is the baseline.
+            baseline: label of the cell with every factor at its baseline.
+            words: factor → what its change is called.
+        """
+
+
 def design_cells(
-    design: str, factors: Factors, baseline: str, labels: Mapping[str, str] | None = None
-) -> tuple[list[Cell], list[Comparison]]:
+    design: str,
+    factors: Factors,
+    baseline: str,
+    labels: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Cells:
     """The cells of a design and the comparisons that it allows.
 
     Args:
         design: `ladder` (factors changed one after the other and kept), `add_one_in` (one changed at a time),
-            `leave_one_out` (all changed but one), `factorial` (every combination) or `methods` (the levels of the one
-            factor, which are whole recipes, against the first).
+            `leave_one_out` (all changed but one), `factorial` (every combination), `fractional` (a regular part of
+            them) or `methods` (the levels of the one factor, which are whole recipes, against the first).
         factors: factor → levels, the first of which is the baseline; two each, but for a factorial and methods.
         baseline: label of the cell with every factor at its baseline.
         labels: factor → what its change is called; its name, where there is none.
+        options: what the design may be told, such as a fraction's `generators`.
 
-    Raises: UserError if the design is unknown, or a factor has more levels than it can use.
+    Raises: UserError if the design is unknown, a factor has more levels than it can use, or an option is not its own.
     """
     if design not in DESIGNS:
         raise UserError(f"no design is called {design!r}; there are {', '.join(DESIGNS)}")
-    if design not in ("factorial", "methods"):
+    kind, options = DESIGNS[design], options or {}
+    known = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    if foreign := [option for option in options if option not in known]:
+        raise UserError(f"a {design} takes no {foreign[0]}" + (f"; it takes {', '.join(known)}" if known else ""))
+    if kind.two_levels:
         for factor, levels in factors.items():
             if len(levels) != 2:
                 raise UserError(
                     f"a {design} needs factors of two levels, {factor} has {len(levels)}; use the factorial design"
                 )
     words = {factor: (labels or {}).get(factor, factor.replace("_", " ")) for factor in factors}
-    return DESIGNS[design](factors, baseline, words)
+    return kind(**options)(factors, baseline, words)
 
 
 def _cell(index: int, label: str, levels: Mapping[str, str]) -> Cell:
@@ -69,54 +102,134 @@ def _ends(factors: Factors) -> tuple[dict[str, str], dict[str, str]]:
     }
 
 
-def _ladder(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
-    levels, changed = _ends(factors)
-    cells = [_cell(0, baseline, levels)]
-    for index, factor in enumerate(factors, start=1):
-        levels = {**levels, factor: changed[factor]}
-        cells.append(_cell(index, f"+ {words[factor]}", levels))
-    steps = [Comparison(cell=cells[k].id, reference=cells[k - 1].id) for k in range(1, len(cells))]
-    whole = [Comparison(cell=cells[-1].id, reference=cells[0].id)] if len(cells) > 2 else []
-    return cells, steps + whole
+def _against_first(cells: Sequence[Cell]) -> list[Comparison]:
+    return [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
 
 
-def _add_one_in(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
-    levels, changed = _ends(factors)
-    cells = [_cell(0, baseline, levels)]
-    for index, factor in enumerate(factors, start=1):
-        cells.append(_cell(index, f"+ {words[factor]} only", {**levels, factor: changed[factor]}))
-    return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
+def _combination(index: int, levels: Mapping[str, str], base: Mapping[str, str], baseline: str, words: Words) -> Cell:
+    moved = [f"{words[factor]} {level}" for factor, level in levels.items() if level != base[factor]]
+    return _cell(index, ", ".join(moved) or baseline, levels)
 
 
-def _leave_one_out(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
-    levels, changed = _ends(factors)
-    cells = [_cell(0, "all changes", changed)]
-    for index, factor in enumerate(factors, start=1):
-        cells.append(_cell(index, f"without {words[factor]}", {**changed, factor: levels[factor]}))
-    return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
+@dataclass(frozen=True, kw_only=True)
+class Ladder(Design):
+    """Factors changed one after the other, each change kept."""
+
+    name = "ladder"
+
+    def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        levels, changed = _ends(factors)
+        cells = [_cell(0, baseline, levels)]
+        for index, factor in enumerate(factors, start=1):
+            levels = {**levels, factor: changed[factor]}
+            cells.append(_cell(index, f"+ {words[factor]}", levels))
+        steps = [Comparison(cell=cells[k].id, reference=cells[k - 1].id) for k in range(1, len(cells))]
+        whole = [Comparison(cell=cells[-1].id, reference=cells[0].id)] if len(cells) > 2 else []
+        return cells, steps + whole
 
 
-def _factorial(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
-    base, _ = _ends(factors)
-    cells = []
-    for index, choice in enumerate(product(*factors.values())):
-        levels = dict(zip(factors, choice, strict=True))
-        moved = [f"{words[factor]} {level}" for factor, level in levels.items() if level != base[factor]]
-        cells.append(_cell(index, ", ".join(moved) or baseline, levels))
-    return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
+@dataclass(frozen=True, kw_only=True)
+class AddOneIn(Design):
+    """Each factor changed alone."""
+
+    name = "add_one_in"
+
+    def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        levels, changed = _ends(factors)
+        cells = [_cell(0, baseline, levels)]
+        for index, factor in enumerate(factors, start=1):
+            cells.append(_cell(index, f"+ {words[factor]} only", {**levels, factor: changed[factor]}))
+        return cells, _against_first(cells)
 
 
-def _methods(factors: Factors, baseline: str, words: Words) -> tuple[list[Cell], list[Comparison]]:
-    ((factor, levels),) = factors.items()
-    cells = [_cell(index, level, {factor: level}) for index, level in enumerate(levels)]
-    return cells, [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneOut(Design):
+    """All factors changed, and all but each."""
+
+    name = "leave_one_out"
+
+    def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        levels, changed = _ends(factors)
+        cells = [_cell(0, "all changes", changed)]
+        for index, factor in enumerate(factors, start=1):
+            cells.append(_cell(index, f"without {words[factor]}", {**changed, factor: levels[factor]}))
+        return cells, _against_first(cells)
 
 
-DESIGNS: Mapping[str, Callable[[Factors, str, Words], tuple[list[Cell], list[Comparison]]]] = {
-    "ladder": _ladder,
-    "add_one_in": _add_one_in,
-    "leave_one_out": _leave_one_out,
-    "factorial": _factorial,
-    "methods": _methods,
+@dataclass(frozen=True, kw_only=True)
+class Factorial(Design):
+    """Every combination of levels."""
+
+    name = "factorial"
+    two_levels = False
+
+    def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        base, _ = _ends(factors)
+        choices = [dict(zip(factors, choice, strict=True)) for choice in product(*factors.values())]
+        cells = [_combination(index, levels, base, baseline, words) for index, levels in enumerate(choices)]
+        return cells, _against_first(cells)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fractional(Design):
+    """A regular fraction of the two-level factorial, with the cell of all baselines in it.
+
+    Its cells are compared by contrasts over all of them, never two at a time: two of them differ in several factors.
+    Give exactly one of the three.
+    """
+
+    name = "fractional"
+
+    generators: Any = None
+    """A list of texts such as `e = a * b * c * d`, in factors' names: the level of e follows from the others'."""
+    resolution: Any = None
+    """A whole number, at least 3: the smallest fraction of at least this resolution."""
+    runs: Any = None
+    """The best fraction of this number of cells, a power of 2."""
+
+    def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        base, changed = _ends(factors)
+        coded = fraction(list(factors), self._generators(list(factors)))
+        cells = []
+        for index, levels in enumerate(coded):
+            chosen = {factor: changed[factor] if level else base[factor] for factor, level in levels.items()}
+            cells.append(_combination(index, chosen, base, baseline, words))
+        return cells, []
+
+    def _generators(self, factors: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        given = [option for option in ("generators", "resolution", "runs") if getattr(self, option) is not None]
+        if len(given) != 1:
+            raise UserError(
+                f"a fractional takes one of generators, resolution and runs, got {', '.join(given) or 'none'}"
+            )
+        if self.generators is not None:
+            if not isinstance(self.generators, list) or not self.generators:
+                raise UserError("generators is a list such as [c = a * b], in factors' names")
+            return read_generators(self.generators, factors)
+        number = self.resolution if self.runs is None else self.runs
+        if type(number) is not int or number < 3:
+            raise UserError(f"{given[0]} is a whole number of at least 3, got {number}")
+        return (best_of_resolution if self.runs is None else best_generators)(factors, number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Methods(Design):
+    """The levels of one factor, whole recipes, against the first."""
+
+    name = "methods"
+    two_levels = False
+
+    def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        ((factor, levels),) = factors.items()
+        cells = [_cell(index, level, {factor: level}) for index, level in enumerate(levels)]
+        return cells, _against_first(cells)
+
+
+DESIGNS: Mapping[str, type[Design]] = {
+    kind.name: kind for kind in (Ladder, AddOneIn, LeaveOneOut, Factorial, Fractional, Methods)
 }
-"""Design's name → cells and comparisons."""
+"""Design's name → its class."""
+OPTIONS: Sequence[str] = tuple(
+    dict.fromkeys(field.name for kind in DESIGNS.values() for field in fields(kind))  # pyright: ignore[reportArgumentType]
+)
+"""Every key that some design takes from a study file."""

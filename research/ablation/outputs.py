@@ -40,6 +40,7 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
         "command": command,
         **git_state(),
         "design": spec.design,
+        **spec.options,
         "base": spec.base,
         "hold": dict(spec.hold),
         "seeds": list(spec.seeds),
@@ -65,6 +66,7 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
         },
         "cells": [{"id": cell.id, "label": cell.label, "levels": dict(cell.levels)} for cell in plan.cells],
         "comparisons": [{"cell": c.cell, "reference": c.reference} for c in plan.comparisons],
+        **({"aliases": aliases.record} if (aliases := plan.aliases) else {}),
     }
 
 

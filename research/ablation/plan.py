@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research.ablation.designs import Cell, Comparison, design_cells
+from research.ablation.designs import Cell, Comparison, Fractional, design_cells
+from research.ablation.fractions import Aliases, aliases_of
 from research.ablation.spec import METHODS, StudySpec
 from research.config import Recipe, parse
 from research.errors import UserError
@@ -43,6 +44,11 @@ class Plan:
         """Steps of each run."""
         return self.runs[0].recipe.run_settings().steps
 
+    @property
+    def aliases(self) -> Aliases | None:
+        """What a fractional design confounds; None for any other."""
+        return aliases_of(cell.levels for cell in self.cells) if self.spec.design == Fractional.name else None
+
 
 def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
     """Compose and check every run of the study.
@@ -54,7 +60,7 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
 
     Raises: UserError if a cell does not parse, or differs from another in more than its levels name.
     """
-    cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline, spec.labels)
+    cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline, spec.labels, spec.options)
     recipes = {cell.id: parse(spec.config(cell.levels, spec.seeds[0], overrides)) for cell in cells}
     for cell in cells[1:]:
         if spec.design == METHODS:

@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from research.ablation.designs import OPTIONS
 from research.config import read_recipe, read_yaml
 from research.errors import UserError
 
@@ -31,6 +32,8 @@ class StudySpec:
     """The recipe that every cell starts from, relative to the study file; in a comparison of methods, the first one."""
     design: str
     """How levels are combined into cells: see `research.ablation.designs`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the design is told, such as a fraction's `generators`; in the file they stand beside `design`."""
     seeds: list[int]
     """Replications: every cell is run at every seed."""
     metric: Mapping[str, str]
@@ -100,6 +103,7 @@ def compose(config: Mapping[str, Any], nodes: Nodes, what: str) -> dict[str, Any
 
 
 _KEYS = {"question", "base", "design", "seeds", "metric", "factors", "hold", "baseline", "labels", "paper", "scale"}
+_KEYS |= set(OPTIONS)
 _REQUIRED = ("question", "base", "design", "seeds", "metric", "factors")
 
 
@@ -125,7 +129,8 @@ def read_study(path: Path) -> StudySpec:
             raise UserError(f"{path}: {key} holds keys, each with its value")
     if unknown := sorted(set(content.get("labels", {})) - set(content["factors"])):
         raise UserError(f"{path}: labels names {unknown[0]}, which is not a factor")
-    return StudySpec(name=path.stem, path=str(path), **content)
+    options = {key: content.pop(key) for key in OPTIONS if key in content}
+    return StudySpec(name=path.stem, path=str(path), options=options, **content)
 
 
 def check_seeds(what: str, seeds: Any) -> None:

@@ -1,4 +1,4 @@
-"""Main effects and two-way interactions of a full factorial design, paired by seed."""
+"""Main effects and two-way interactions of a factorial design, full or a regular fraction of it, paired by seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from itertools import combinations
 from math import prod
 
 from research.ablation.designs import Cell
+from research.ablation.fractions import aliases_of
 from research.reporting.statistics import Direction, Interval, holm, mean_interval, sign_flip_p
 
 
@@ -23,35 +24,42 @@ class FactorEffect:
 def factor_effects(
     cells: Sequence[Cell], values: Mapping[str, Mapping[int, float]], *, direction: Direction
 ) -> tuple[FactorEffect, ...]:
-    """Every main effect and every two-way interaction.
+    """Every main effect, and every two-way interaction that the design can tell from the others.
 
         effect(b)      = 2/|C| Σ_{c∈C} x_b(c) m_c,           x_b(c) = 1 at level b, −1 at the factor's first level
         effect(b × d)  = 2/|C| Σ_{c∈C} x_b(c) x_d(c) m_c,    half of how much d's level changes the effect of b
 
     C holds the cells whose levels are b, d or their factors' first ones. Each seed gives one effect; only seeds with
-    all the cells of C count.
+    all the cells of C count. In a fraction the same contrast estimates a sum: a main effect is named with the main
+    effects and two-way interactions that it is aliased with, and an interaction is left out unless it is clear of them.
 
     Args:
-        cells: the design's cells; all combinations of at least two factors' levels, each once.
+        cells: the design's cells; all combinations of at least two factors' levels, each once, or a regular fraction
+            of two levels.
         values: cell id to seed to metric.
         direction: which way is better.
 
-    Returns: main effects, then interactions; empty if the cells are no full grid, and without the effects that no
-        seed has all cells for.
+    Returns: main effects, then interactions; empty if the cells are neither, and without the effects that no seed has
+        all cells for.
 
     Source: Box, Hunter and Hunter 2005, Statistics for Experimenters, §5.
     """
     levels = {f: list(dict.fromkeys(cell.levels[f] for cell in cells if f in cell.levels)) for f in cells[0].levels}
     distinct = {tuple(sorted(cell.levels.items())) for cell in cells}
-    if len(levels) < 2 or not len(distinct) == len(cells) == prod(len(names) for names in levels.values()):
+    whole = len(distinct) == len(cells) == prod(len(names) for names in levels.values())
+    aliases = None if whole else aliases_of(cell.levels for cell in cells)
+    if len(levels) < 2 or not (whole or aliases):
         return ()
     changes = [(factor, level) for factor, names in levels.items() for level in names[1:]]
     pairs = [(one, other) for one, other in combinations(changes, 2) if one[0] != other[0]]
     found = []
     for terms in [*((change,) for change in changes), *pairs]:
+        effect, name = frozenset(f for f, _ in terms), " × ".join(f"{f} = {level}" for f, level in terms)
+        if aliases and len(terms) == 2 and not aliases.clear(effect):
+            continue
         gains = _contrast(cells, values, {f: (levels[f][0], level) for f, level in terms}, direction)
         if gains:
-            found.append((" × ".join(f"{f} = {level}" for f, level in terms), gains))
+            found.append((name + (aliases.sum_of(effect) if aliases else ""), gains))
     corrected = holm([sign_flip_p(gains) for _, gains in found])
     named = zip(found, corrected, strict=True)
     return tuple(FactorEffect(name=name, gain=mean_interval(gains), p=p) for (name, gains), p in named)

@@ -105,9 +105,9 @@ def _gain(gain: Interval, seeds: int, *, percent: bool) -> str:
 
 
 def factors_table(analysis: Analysis) -> Table | None:
-    """Main effects and interactions; None unless the design is factorial and complete for at least one seed."""
+    """Main effects and interactions; None unless the design is a factorial or a fraction, complete for some seed."""
     study = analysis.results.study
-    if study.design != "factorial":
+    if study.design not in ("factorial", "fractional"):
         return None
     values = {summary.cell.id: summary.values for summary in analysis.summaries}
     rows = tuple(

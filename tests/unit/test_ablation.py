@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
+from conftest import refused
 
 from research.ablation.designs import Cell, Comparison, design_cells
 from research.ablation.live import StudyView
@@ -31,16 +32,6 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(yaml.safe_dump(dict(content), allow_unicode=True))
-
-
-def refused(action: Callable[[], Any]) -> str:
-    """The one sentence with which an action is refused."""
-    with pytest.raises(UserError) as caught:
-        action()
-    message = str(caught.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 def levels_of(cells: list[Cell]) -> list[tuple[str, ...]]:
