@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, ClassVar
 
 from research.ablation.fractions import best_generators, best_of_resolution, fraction, read_generators
@@ -92,7 +92,7 @@ def design_cells(
 
 
 def _cell(index: int, label: str, levels: Mapping[str, str]) -> Cell:
-    slug = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
+    slug = re.sub(r"[^a-z0-9]+", "_", label.lower().replace("− ", "without ")).strip("_")
     return Cell(id=f"{index}-{slug}", label=label, levels=dict(levels))
 
 
@@ -106,6 +106,18 @@ def _against_first(cells: Sequence[Cell]) -> list[Comparison]:
     return [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
 
 
+def _each_against_its_last(cells: Sequence[Cell]) -> list[Comparison]:
+    return [Comparison(cell=cell.id, reference=last.id) for last, cell in pairwise(cells)]
+
+
+def _only(levels: Mapping[str, str], factors: Sequence[str]) -> dict[str, str]:
+    return {factor: levels[factor] for factor in factors}
+
+
+def _of(cells: Sequence[Cell], levels: Mapping[str, str]) -> Cell:
+    return next(cell for cell in cells if cell.levels == levels)
+
+
 def _combination(index: int, levels: Mapping[str, str], base: Mapping[str, str], baseline: str, words: Words) -> Cell:
     moved = [f"{words[factor]} {level}" for factor, level in levels.items() if level != base[factor]]
     return _cell(index, ", ".join(moved) or baseline, levels)
@@ -113,18 +125,35 @@ def _combination(index: int, levels: Mapping[str, str], base: Mapping[str, str],
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder(Design):
-    """Factors changed one after the other, each change kept."""
+    """Factors changed one after the other, each change kept; or all changed, and changed back one after the other."""
 
     name = "ladder"
 
+    order: Any = None
+    """A list of all the factors, in the order in which they are changed; None for the study file's."""
+    direction: Any = "up"
+    """`up`, `down` (from all changes to none, in the same order) or `both` (the two ladders meet at their ends)."""
+
     def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
-        levels, changed = _ends(factors)
-        cells = [_cell(0, baseline, levels)]
-        for index, factor in enumerate(factors, start=1):
-            levels = {**levels, factor: changed[factor]}
-            cells.append(_cell(index, f"+ {words[factor]}", levels))
-        steps = [Comparison(cell=cells[k].id, reference=cells[k - 1].id) for k in range(1, len(cells))]
-        whole = [Comparison(cell=cells[-1].id, reference=cells[0].id)] if len(cells) > 2 else []
+        order = list(factors) if self.order is None else self.order
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(factors):
+            raise UserError(f"order is a list of every factor once ({', '.join(factors)}), got {order}")
+        if self.direction not in ("up", "down", "both"):
+            raise UserError(f"the direction of a ladder is up, down or both, got {self.direction}")
+        base, changed = _ends(factors)
+        up = [(f"+ {words[factor]}", {**base, **_only(changed, order[:k])}) for k, factor in enumerate(order, start=1)]
+        down = [
+            (f"− {words[factor]}", {**changed, **_only(base, order[:k])}) for k, factor in enumerate(order, start=1)
+        ]
+        bottom, top = (baseline, base), ("all changes", changed)
+        rungs = {"up": [bottom, *up], "down": [top, *down[:-1], bottom], "both": [bottom, *up, *down[:-1]]}[
+            self.direction
+        ]
+        cells = [_cell(index, label, levels) for index, (label, levels) in enumerate(rungs)]
+        steps = _each_against_its_last(cells)
+        if self.direction == "both" and len(order) > 1:
+            steps += _each_against_its_last([cells[-1], cells[0]])
+        whole = [Comparison(cell=_of(cells, changed).id, reference=_of(cells, base).id)] if len(order) > 1 else []
         return cells, steps + whole
 
 

@@ -66,6 +66,62 @@ class TestLadder:
         assert levels_of(cells) == [("low",), ("high",)]
         assert pairs(comparisons) == [("1-clip", "0-base")]
 
+    def test_another_order(self) -> None:
+        cells, comparisons = design_cells("ladder", THREE, "Base", None, {"order": ["penalty", "clip", "loss_mean"]})
+        assert [cell.id for cell in cells] == ["0-base", "1-penalty", "2-clip", "3-loss_mean"]
+        assert [list(cell.levels) for cell in cells] == [list(THREE)] * 4
+        assert levels_of(cells)[1:3] == [("low", "sequence", "soft"), ("high", "sequence", "soft")]
+        assert pairs(comparisons)[-1] == ("3-loss_mean", "0-base")
+
+    def test_down(self) -> None:
+        cells, comparisons = design_cells("ladder", THREE, "Base", None, {"direction": "down"})
+        assert [cell.label for cell in cells] == ["all changes", "− clip", "− loss mean", "Base"]
+        assert [cell.id for cell in cells] == ["0-all_changes", "1-without_clip", "2-without_loss_mean", "3-base"]
+        assert levels_of(cells) == [
+            ("high", "token", "soft"),
+            ("low", "token", "soft"),
+            ("low", "sequence", "soft"),
+            ("low", "sequence", "none"),
+        ]
+        assert pairs(comparisons) == [
+            ("1-without_clip", "0-all_changes"),
+            ("2-without_loss_mean", "1-without_clip"),
+            ("3-base", "2-without_loss_mean"),
+            ("0-all_changes", "3-base"),
+        ]
+
+    def test_both_directions_share_their_ends(self) -> None:
+        cells, comparisons = design_cells("ladder", THREE, "Base", None, {"direction": "both"})
+        assert len(set(levels_of(cells))) == len(cells) == 6
+        assert [cell.id for cell in cells[3:]] == ["3-penalty", "4-without_clip", "5-without_loss_mean"]
+        assert pairs(comparisons) == [
+            ("1-clip", "0-base"),
+            ("2-loss_mean", "1-clip"),
+            ("3-penalty", "2-loss_mean"),
+            ("4-without_clip", "3-penalty"),
+            ("5-without_loss_mean", "4-without_clip"),
+            ("0-base", "5-without_loss_mean"),
+            ("3-penalty", "0-base"),
+        ]
+
+    @pytest.mark.parametrize("direction", ["up", "down", "both"])
+    def test_one_factor_in_any_direction(self, direction: str) -> None:
+        cells, comparisons = design_cells("ladder", {"clip": TWO["clip"]}, "Base", None, {"direction": direction})
+        assert sorted(levels_of(cells)) == [("high",), ("low",)]
+        assert len(comparisons) == 1
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"order": ["clip"]}, "every factor once"),
+            ({"order": ["clip", "clip", "penalty"]}, "every factor once"),
+            ({"order": "clip"}, "every factor once"),
+            ({"direction": "sideways"}, "got sideways"),
+        ],
+    )
+    def test_mistakes(self, options: dict[str, Any], words: str) -> None:
+        assert words in refused(lambda: design_cells("ladder", THREE, "Base", None, options))
+
 
 class TestAddOneIn:
     def test_each_change_is_alone(self) -> None:
