@@ -125,9 +125,9 @@ def _fit(known: argparse.Namespace, rest: list[str]) -> int:
         fit(recipe, folder)
         return 0
     with tracked(folder, name, _tracking(known, settings.tracking), recipe.config, recipe.digest) as mirror:
-        bar, mirroring = StepProgress(name, settings.steps), Mirroring(mirror, settings.checkpoint_every)
+        bar, mirroring = StepProgress(name, settings.budget.whole_steps), Mirroring(mirror, settings.checkpoint_every)
         result = fit(recipe, folder, [bar, mirroring])
-    _print_metrics(f"{folder}: {settings.steps} steps", result["start"], result["last"])
+    _print_metrics(f"{folder}: {result['steps']} steps", result["start"], result["last"])
     return 0
 
 
@@ -269,7 +269,7 @@ def _print_plan(plan: Any) -> None:
         print(yaml.safe_dump(plan.aliases.record, sort_keys=False, allow_unicode=True), end="")
     done = sum(run.complete for run in plan.runs)
     print(
-        f"{len(plan.runs)} runs of {plan.steps} steps ({len(plan.spec.seeds)} seeds), "
+        f"{len(plan.runs)} runs of {plan.budget} ({len(plan.spec.seeds)} seeds), "
         f"{done} complete already, in {plan.folder}"
     )
 

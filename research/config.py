@@ -60,9 +60,8 @@ class Recipe:
     def digest(self) -> str:
         """Twelve hexadecimal digits of what is trained: everything but where the run lives and on what hardware."""
         kept = {key: value for key, value in self.config.items() if key != "trainer"}
-        kept["run"] = {
-            k: v for k, v in kept["run"].items() if k not in ("folder", "tracking", "save_policy", "checkpoint_every")
-        }
+        where, budgets = ("folder", "tracking", "save_policy", "checkpoint_every"), ("steps", "tokens", "seconds")
+        kept["run"] = {k: v for k, v in kept["run"].items() if k not in where and not (k in budgets and v is None)}
         return sha256(yaml.safe_dump(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 

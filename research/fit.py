@@ -18,7 +18,7 @@ from research.training.run import CHECKPOINT, CONFIG, RESULT, is_complete, train
 
 
 def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Train the recipe to its last step in this folder, from the folder's checkpoint if it has one.
+    """Train the recipe until its budget is spent, in this folder, from the folder's checkpoint if it has one.
 
     Returns: the run's result (see `research.training.run.write_result`); nothing on ranks other than the first.
 
@@ -31,10 +31,10 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
     forget_peak()
     module, data, trainer = instantiate(recipe, **trainer_settings(settings, folder, list(callbacks)))
     with closing(module.rollouts.sampler):
-        train(trainer, module, data, settings, folder)
+        train(trainer, module, data, folder)
     if settings.save_policy:
         module.model.save(folder / "policy")
-    return write_result(folder, data, settings) if first_rank() else {}
+    return write_result(folder, data) if first_rank() else {}
 
 
 def first_rank() -> bool:

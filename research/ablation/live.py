@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 
 from research.ablation.plan import Plan, Run
-from research.tracking import METRICS
+from research.tracking import METRICS, merged_steps
+from research.training.budget import share_in
 from research.training.progress import steps_progress
 from research.training.run import RESULT
 
@@ -21,10 +22,11 @@ class StudyView:
         self.plan, self.metric = plan, plan.spec.metric["name"]
         self.console = Console(stderr=True)
         self.notes = {run.id: self._value(run) if run.complete else "·" for run in plan.runs}
-        self.steps = {run.id: plan.steps if run.complete else self._steps(run) for run in plan.runs}
+        self.size, self.unit = (plan.steps, "steps") if plan.steps else (100, "% of a run")
+        self.steps = {run.id: self.size if run.complete else self._steps(run) for run in plan.runs}
         self.bar = steps_progress(self.console)
         self.row = self.bar.add_task(
-            "steps", total=plan.steps * len(plan.runs), completed=sum(self.steps.values()), note=""
+            self.unit, total=self.size * len(plan.runs), completed=sum(self.steps.values()), note=""
         )
         self.live = (
             Live(self._render(), console=self.console, refresh_per_second=4) if self.console.is_terminal else None
@@ -49,7 +51,7 @@ class StudyView:
         for run in self.plan.runs:
             if run.id in running:
                 self.steps[run.id] = self._steps(run)
-                self.notes[run.id] = f"{self.steps[run.id]}/{self.plan.steps}"
+                self.notes[run.id] = f"{self.steps[run.id]}/{self.size}"
         self.bar.update(self.row, completed=sum(self.steps.values()))
         if self.live:
             self.live.update(self._render())
@@ -57,15 +59,15 @@ class StudyView:
     def ended(self, run: Run, reason: str | None) -> None:
         """Show a run's value, or that it failed."""
         self.notes[run.id] = self._value(run) if run.complete else "failed"
-        self.steps[run.id] = self.plan.steps if run.complete else self._steps(run)
+        self.steps[run.id] = self.size if run.complete else self._steps(run)
         if self.live is None:
-            done, total = sum(self.steps.values()), self.plan.steps * len(self.plan.runs)
+            done, total = sum(self.steps.values()), self.size * len(self.plan.runs)
             rate = (done - self.at_start) / max(1e-9, monotonic() - self.began)
             left = f", about {(total - done) / rate / 60:.0f} min left" if rate > 0 and done < total else ""
             outcome = (
                 self.notes[run.id] if reason is None or run.complete else f"failed: {reason.strip().splitlines()[-1]}"
             )
-            self._say(f"[{done}/{total} steps{left}] {run.id}: {outcome}")
+            self._say(f"[{done}/{total} {self.unit}{left}] {run.id}: {outcome}")
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -84,6 +86,8 @@ class StudyView:
         return "—" if value is None else f"{value:.3f}"
 
     def _steps(self, run: Run) -> int:
+        if self.plan.steps is None:
+            return min(self.size, int(self.size * share_in(self.plan.budget, merged_steps(run.folder))))
         path = run.folder / METRICS
         if not path.exists():
             return 0

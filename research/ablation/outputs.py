@@ -48,6 +48,7 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
         "paper": _from_root(spec.resolved(spec.paper)) if spec.paper else None,
         "scale": spec.scale,
         "steps": plan.steps,
+        "budget": str(plan.budget),
         "protocol": {
             "completions_per_prompt": evaluation["completions_per_prompt"],
             "temperature": evaluation["temperature"],

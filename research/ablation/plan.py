@@ -10,6 +10,7 @@ from research.ablation.fractions import Aliases, aliases_of
 from research.ablation.spec import METHODS, StudySpec
 from research.config import Recipe, parse
 from research.errors import UserError
+from research.training.budget import Budget
 from research.training.run import is_complete
 
 
@@ -40,9 +41,14 @@ class Plan:
     runs: Sequence[Run]
 
     @property
-    def steps(self) -> int:
-        """Steps of each run."""
-        return self.runs[0].recipe.run_settings().steps
+    def budget(self) -> Budget:
+        """What ends each run."""
+        return self.runs[0].recipe.run_settings().budget
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of each run, if nothing but their number ends it."""
+        return self.budget.whole_steps
 
     @property
     def aliases(self) -> Aliases | None:
@@ -99,7 +105,7 @@ SAME: Sequence[str] = ("model.policy", "model.evaluation", "data.train", "data.e
 
 
 def check_same_start_and_budget(reference: Cell, cell: Cell, recipes: Mapping[str, Recipe]) -> None:
-    """Two methods start from the same policy, see the same data, and sample as many completions, for as many steps.
+    """Two methods start from the same policy, see the same data, and have one budget; in steps, of as many completions.
 
     Raises: UserError naming the first path at which they must not differ.
     """
@@ -107,7 +113,7 @@ def check_same_start_and_budget(reference: Cell, cell: Cell, recipes: Mapping[st
     for path in differences(one, other):
         if any(f"{path}.".startswith(f"{same}.") for same in SAME):
             raise UserError(f"methods {reference.label} and {cell.label} differ at {path}: hold it, to compare them")
-    if completions_a_step(one) != completions_a_step(other):
+    if one["run"]["steps"] and completions_a_step(one) != completions_a_step(other):
         raise UserError(
             f"methods {reference.label} and {cell.label} ask for {completions_a_step(one)} and "
             f"{completions_a_step(other)} completions a step: give them one budget"

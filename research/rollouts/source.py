@@ -15,6 +15,8 @@ class Source(ABC):
 
     of_policy: ClassVar[bool] = False
     """Whether the policy that is being trained wrote them, so that a ratio to it means something."""
+    samples: ClassVar[bool] = True
+    """Whether a model writes them for the step, so that their tokens cost sampling."""
 
     @property
     def frozen(self) -> list[Any]:
@@ -83,6 +85,8 @@ class Demonstrations(Source):
 
     Source: Shao et al. 2024, DeepSeekMath, eq. 6 (arXiv:2402.03300).
     """
+
+    samples = False
 
     def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
         self.tokenizer = tokenizer

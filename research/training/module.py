@@ -372,6 +372,7 @@ class RLModule(LightningModule):
     def add_cost(self, groups: Sequence[Group]) -> None:
         """Count what sampling these groups took."""
         tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
+        tokens *= self.rollouts.source.samples
         for name, amount in {"cost/tokens_sampled": tokens, "cost/prompts_drawn": len(groups)}.items():
             self.totals[name] = self.totals.get(name, 0) + amount
 

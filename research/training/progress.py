@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from research.training.budget import watch_of
+
 
 def steps_progress(console: Console | None = None) -> Progress:
     """A bar that counts steps, with elapsed and remaining time."""
@@ -26,24 +28,32 @@ class StepProgress(Callback):
 
     Args:
         title: what the bar says.
-        total: how many steps there are.
+        total: how many steps there are; None if a budget of another kind ends the run, which the bar then shows in
+            percent.
     """
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, total: int | None) -> None:
         self.title, self.total = title, total
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar, at the step a resumed run continues from."""
         self.bar = steps_progress(Console(stderr=True))
         self.bar.start()
-        self.row = self.bar.add_task(self.title, total=self.total, completed=trainer.current_epoch, note="")
+        begun = trainer.current_epoch if self.total else self._percent(trainer, pl_module)
+        self.row = self.bar.add_task(self.title, total=self.total or 100, completed=begun, note="")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance by one."""
         note = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items())
-        self.bar.update(self.row, advance=1, note=note)
+        if self.total:
+            self.bar.update(self.row, advance=1, note=note)
+        else:
+            self.bar.update(self.row, completed=self._percent(trainer, pl_module), note=note)
+
+    def _percent(self, trainer: Trainer, module: LightningModule) -> int:
+        return min(100, int(100 * watch_of(trainer).share(module)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar."""

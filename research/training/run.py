@@ -15,6 +15,7 @@ from lightning import Callback, Trainer
 from research.component import require
 from research.errors import UserError
 from research.tracking import RunLogger, Tracker, merged_steps, replace_text
+from research.training.budget import Budget, BudgetWatch, watch_of
 from research.training.checkpoint import AtomicCheckpointIO
 from research.training.memory import peak_bytes
 
@@ -23,10 +24,16 @@ RESULT, CONFIG, CHECKPOINT = "result.json", "config.yaml", "last.ckpt"
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How long a run is, and how often it looks up."""
+    """How long a run is, and how often it looks up. Of several budgets, the one that is spent first ends it."""
 
-    steps: int
-    """Steps: one collect and its updates each; at least 1."""
+    steps: int | None = None
+    """Steps: one collect and its updates each; at least 1, or null."""
+    tokens: int | None = None
+    """Completion tokens processed: those sampled for training plus those trained on (see `tokens_processed`); the run
+    ends after the step that reaches them. At least 1, or null."""
+    seconds: float | None = None
+    """Seconds of training steps, evaluations left out; how many steps they are depends on the machine. Above 0, or
+    null."""
     evaluate_every: int
     """Steps between evaluations; the warm start and the last step are always evaluated. At least 1."""
     checkpoint_every: int
@@ -39,24 +46,29 @@ class RunSettings:
     """Save the final policy and tokenizer as transformers does, in <folder>/policy."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "evaluate_every", "checkpoint_every"):
+        for name in ("evaluate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, f"run.{name} is at least 1, got {getattr(self, name)}")
         require(
-            self.steps % self.evaluate_every == 0,
+            (self.budget.whole_steps or 0) % self.evaluate_every == 0,
             "run.steps is a multiple of run.evaluate_every, so that the last step is evaluated; "
             f"got {self.steps} and {self.evaluate_every}",
         )
+
+    @property
+    def budget(self) -> Budget:
+        """What ends the run."""
+        return Budget(steps=self.steps, tokens=self.tokens, seconds=self.seconds)
 
 
 class Checkpoints(Callback):
     """Replaces the run's one checkpoint after every `every` steps and after the last, never within a step."""
 
-    def __init__(self, path: Path, every: int, steps: int) -> None:
-        self.path, self.every, self.steps = path, every, steps
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save, if it is time to."""
-        if pl_module.steps_done % self.every == 0 or pl_module.steps_done == self.steps:
+        if pl_module.steps_done % self.every == 0 or trainer.should_stop:
             trainer.save_checkpoint(self.path)
 
 
@@ -77,8 +89,8 @@ class Mirroring(Callback):
             self.mirror()
 
 
-def train(trainer: Trainer, module: Any, data: Any, settings: RunSettings, folder: Path) -> None:
-    """Train to the last step, from the folder's checkpoint if it has one.
+def train(trainer: Trainer, module: Any, data: Any, folder: Path) -> None:
+    """Train until the budget is spent, from the folder's checkpoint if it has one.
 
     Raises: UserError if training cannot go on; what was checkpointed stays.
     """
@@ -94,7 +106,7 @@ def train(trainer: Trainer, module: Any, data: Any, settings: RunSettings, folde
             RunLogger(folder).forget_after(-1)
             trainer.validate(module, data, verbose=False)
             trainer.fit(module, data)
-    if module.steps_done < settings.steps:
+    if watch_of(trainer).share(module) < 1:
         raise KeyboardInterrupt
 
 
@@ -111,15 +123,15 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-def write_result(folder: Path, data: Any, settings: RunSettings) -> dict[str, Any]:
+def write_result(folder: Path, data: Any) -> dict[str, Any]:
     """Collect the metrics of the warm start and of the last step into `result.json`, which says the run is complete."""
     steps = merged_steps(folder)
     evaluated = [step for step, metrics in steps.items() if "evaluation/avg_at_k" in metrics]
     result = {
-        "steps": settings.steps,
+        "steps": max(steps),
         "start": {name: value for name, value in steps[0].items() if name.startswith("evaluation/")},
         "first": {"rewards/reward_mean": steps[1]["rewards/reward_mean"]} if "rewards/reward_mean" in steps[1] else {},
-        "last": steps[settings.steps],
+        "last": steps[max(steps)],
         "seconds": _summed_times(steps.values()),
         "memory": {"memory/peak_bytes": peak_bytes()},
         "evaluated": evaluated,
@@ -152,11 +164,15 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
     for noisy in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     return {
-        "max_epochs": settings.steps,
+        "max_epochs": settings.steps or -1,
         "check_val_every_n_epoch": settings.evaluate_every,
         "num_sanity_val_steps": 0,
         "logger": RunLogger(folder),
-        "callbacks": [*callbacks, Checkpoints(folder / CHECKPOINT, settings.checkpoint_every, settings.steps)],
+        "callbacks": [
+            *callbacks,
+            BudgetWatch(settings.budget),
+            Checkpoints(folder / CHECKPOINT, settings.checkpoint_every),
+        ],
         "plugins": [AtomicCheckpointIO()],
         "enable_checkpointing": False,
         "enable_progress_bar": False,

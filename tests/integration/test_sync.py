@@ -147,12 +147,11 @@ class TestProof:
 
 def test_a_run_syncs_once_a_version_and_sleeps_through_updates(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     checked = recipe("grpo", {"run.steps": 2, "run.evaluate_every": 1})
-    settings = checked.run_settings()
-    module, data, trainer = instantiate(checked, **trainer_settings(settings, tmp_path, []))
+    module, data, trainer = instantiate(checked, **trainer_settings(checked.run_settings(), tmp_path, []))
     usual = CopySampler()
     module.rollouts.sampler.__class__ = CopySampler
     module.rollouts.sampler.__dict__.update(usual.__dict__)
-    train(trainer, module, data, settings, tmp_path)
+    train(trainer, module, data, tmp_path)
     calls = [call for call in usual.calls if call != "sample"]
     # Start, evaluated; step 1, then its evaluation wakes the engine with version 2 (two minibatches), and so on.
     assert calls == [0, "sleep", 2, "sleep", 4]

@@ -234,7 +234,7 @@ def run(recipe: Callable[..., Recipe], served: Process, path: str, folder: Path)
     overrides = {"model.rollouts.sampler": sampler, "model.policy.path": path, "run.steps": 3, "run.evaluate_every": 3}
     checked = recipe("grpo", overrides)
     module, data, trainer = instantiate(checked, **trainer_settings(checked.run_settings(), folder, []))
-    train(trainer, module, data, checked.run_settings(), folder)
+    train(trainer, module, data, folder)
     module.rollouts.sampler.close()
     return module
 
