@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--plan", action="store_true", help="print the cells and comparisons, and run nothing")
     report = command("report", "Write a study's report and figures again from its results folder.")
     report.add_argument("folder", type=Path, help="results/<study>")
+    report.add_argument("--tracking", **tracking)  # pyright: ignore
     resolve = command("resolve", "Print a recipe's complete resolved config, or a study's cells.")
     resolve.add_argument("recipe", nargs="+", type=Path, help="a recipe and overlays, or one study file")
     command("components", "List every component: slot, equation, source, fields.")
@@ -227,7 +228,7 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
     workers = known.workers or os.cpu_count() or 1
     command = f"research {shlex.join(known.words)}"
     missing = run_study(plan, stores, workers=workers, threads=known.threads, command=command)
-    report = write_report(folder)
+    report = write_report(folder, tracking=stores.mlflow)
     from research.ablation.records import Runs
 
     Runs(plan, stores.mlflow, stores.artifacts).finish_study(folder, complete=not missing)
@@ -277,9 +278,9 @@ def _print_plan(plan: Any) -> None:
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
     from research.reporting import terminal_table, write_report
 
-    report = write_report(known.folder)
+    report = write_report(known.folder, tracking=_tracking(known, None))
     _console().print(terminal_table(known.folder))
-    print(f"report: {report}")
+    print(f"report: {report} and {report.with_suffix('.html').name}")
     return 0
 
 

@@ -45,7 +45,7 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
         "hold": dict(spec.hold),
         "seeds": list(spec.seeds),
         "metric": dict(spec.metric),
-        "paper": _from_root(spec.resolved(spec.paper)) if spec.paper else None,
+        "paper": [_from_root(spec.resolved(paper)) for paper in spec.papers] or None,
         "scale": spec.scale,
         "steps": plan.steps,
         "budget": str(plan.budget),

@@ -46,10 +46,15 @@ class StudySpec:
     """What the cell with every factor at its baseline is called."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Factor → what a report calls its change; a factor without one is called by its name."""
-    paper: str | None = None
-    """The paper's table, relative to the study file."""
+    paper: str | list[str] | None = None
+    """The papers' tables, relative to the study file, `file` or `file#model/metric`; the first stands beside ours."""
     scale: str = ""
     """Model, data and budget, in words, for the report."""
+
+    @property
+    def papers(self) -> list[str]:
+        """The papers' tables, however many."""
+        return [self.paper] if isinstance(self.paper, str) else self.paper or []
 
     @property
     def base_config(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from research.ablation.designs import Cell
 from research.reporting.folder import Results, read_results
 from research.reporting.numbers import metric_name
-from research.reporting.paper import Counterparts, Paper, PaperRow, find_paper, match, read_paper
+from research.reporting.paper import Counterparts, Paper, PaperRow, match, open_paper
 from research.reporting.statistics import (
     Interval,
     Verdict,
@@ -56,13 +56,18 @@ class Analysis:
     """All that the tables, figures and sentences of a report are made from."""
 
     results: Results
-    paper: Paper | None
+    papers: tuple[Paper, ...]
     start: Interval
     """The warm start's metric over seeds."""
     summaries: tuple[Summary, ...]
     effects: tuple[Effect, ...]
     percent: bool
     """The metric lies in [0, 1], so that it is printed in percent and its gains in percentage points."""
+
+    @property
+    def paper(self) -> Paper | None:
+        """The paper that stands beside the main table: the study's first."""
+        return self.papers[0] if self.papers else None
 
     def summary(self, cell_id: str) -> Summary:
         """The summary of the cell with this id."""
@@ -93,14 +98,15 @@ def analyse(folder: Path) -> Analysis:
     """
     results = read_results(folder)
     study = results.study
-    paper = read_paper(find_paper(study.paper, folder)) if study.paper else None
+    papers = tuple(open_paper(name, folder) for name in study.papers)
+    paper = papers[0] if papers else None
     beside = match(paper, study.cells, study.comparisons, study.baseline) if paper else None
     start = warm_start(results)
     summaries = tuple(_summary(results, cell, start, beside) for cell in study.cells)
     values = [*start.values(), *(value for summary in summaries for value in summary.values.values())]
     return Analysis(
         results=results,
-        paper=paper,
+        papers=papers,
         start=mean_interval(list(start.values())),
         summaries=summaries,
         effects=_corrected([_effect(results, pair, paper, beside) for pair in study.comparisons]),

@@ -5,27 +5,36 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from research.reporting.analysis import Analysis
 from research.reporting.curves import draw_compute, draw_curves, draw_panels
-from research.reporting.style import COLOURS, DPI, STYLE, legend, looks, metric_scale, start_line
+from research.reporting.document import Figure
+from research.reporting.style import COLOURS, DPI, STYLE, inline_svg, legend, looks, metric_scale, start_line
+
+CAPTIONS = {
+    "final": "The metric at the last step: mean, 95 % interval and every seed.",
+    "effects": "Paired gain of every comparison: mean, 95 % interval and every seed.",
+    "curves": "Learning curves of the metric over steps.",
+    "compute": "Learning curves of the metric over tokens sampled.",
+    "panels": "What else moved during training.",
+}
 
 
-def draw_all(analysis: Analysis, folder: Path) -> dict[str, Path]:
+def draw_all(analysis: Analysis, folder: Path) -> dict[str, Figure]:
     """Draw every figure that the study has data for.
 
     Args:
         analysis: the study.
         folder: where the PNG files go; made if missing.
 
-    Returns: figure name (curves, compute, final, effects, panels) to file; a figure without data is left out.
+    Returns: name to figure, in the order of `CAPTIONS`; a figure without data is left out.
     """
-    drawers: dict[str, Callable[[Analysis], Figure | None]] = {
-        "curves": draw_curves,
-        "compute": draw_compute,
+    drawers: dict[str, Callable[[Analysis], Drawing | None]] = {
         "final": draw_final,
         "effects": draw_effects,
+        "curves": draw_curves,
+        "compute": draw_compute,
         "panels": draw_panels,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,21 +42,23 @@ def draw_all(analysis: Analysis, folder: Path) -> dict[str, Path]:
     for name, draw in drawers.items():
         path = folder / f"{name}.png"
         path.unlink(missing_ok=True)
-        with rc_context(STYLE):
-            figure = draw(analysis)
-            if figure is not None:
-                figure.savefig(path, dpi=DPI)
-                drawn[name] = path
+        with rc_context({**STYLE, "svg.hashsalt": name}):
+            drawing = draw(analysis)
+            if drawing is not None:
+                drawing.savefig(path, dpi=DPI)
+                drawing.set_layout_engine("none")  # it is laid out; the same again would take as long
+                file = Path(folder.name) / path.name
+                drawn[name] = Figure(file=file, svg=inline_svg(drawing, name), caption=CAPTIONS[name])
     return drawn
 
 
-def draw_final(analysis: Analysis) -> Figure | None:
+def draw_final(analysis: Analysis) -> Drawing | None:
     """The metric at the last step: mean, 95 % interval and every seed, per cell."""
     scale, unit = metric_scale(analysis)
     shown = [summary for summary in analysis.summaries if summary.metric.n]
     if not shown:
         return None
-    figure = Figure(figsize=(9, 1.5 + 0.55 * len(shown)))
+    figure = Drawing(figsize=(9, 1.5 + 0.55 * len(shown)))
     ax = figure.subplots()
     for y, summary in enumerate(shown):
         colour = looks(analysis)[summary.cell.id][0]
@@ -66,13 +77,13 @@ def draw_final(analysis: Analysis) -> Figure | None:
     return figure
 
 
-def draw_effects(analysis: Analysis) -> Figure | None:
+def draw_effects(analysis: Analysis) -> Drawing | None:
     """The paired gain of every comparison with its interval, and the paper's gain beside it in its own setting."""
     scale, _ = metric_scale(analysis)
     effects = [effect for effect in analysis.effects if effect.gain.n]
     if not effects:
         return None
-    figure = Figure(figsize=(9, 1.7 + 0.6 * len(effects)))
+    figure = Drawing(figsize=(9, 1.7 + 0.6 * len(effects)))
     ax = figure.subplots()
     theirs = [(effect.paper_gain, y - 0.22) for y, effect in enumerate(effects) if effect.paper_gain is not None]
     for y, effect in enumerate(effects):

@@ -1,7 +1,8 @@
 """A study's folder, read and checked: what was asked (study.yaml) and what the runs gave (the tables)."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import isnan
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from research.errors import UserError
 from research.reporting.statistics import Direction
 
 COMPLETE = "complete"
+NO_ROW = "no row in runs.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,13 @@ class Study:
     seeds: tuple[int, ...]
     metric: str
     direction: Direction
-    paper: str | None
+    papers: tuple[str, ...]
+    """Files under experiments/papers, each with `#model/metric` behind it where it has several."""
     scale: str
+    hold: Mapping[str, Any]
+    """Config path to the node that stands there in every cell."""
+    factors: Mapping[str, Any]
+    """Factor to level to nodes or recipe."""
     steps: int | None
     baseline: Mapping[str, str]
     """Factor to its first level; the first cell's levels if study.yaml has no factors."""
@@ -60,15 +67,19 @@ class Results:
     provenance: pd.DataFrame
     """One row a run; empty if there is no provenance.csv."""
 
-    @property
+    @cached_property
     def complete(self) -> pd.DataFrame:
         """The complete runs."""
         return self.runs.query("status == @COMPLETE")
 
+    @cached_property
+    def _rows(self) -> dict[str, list[dict[Hashable, Any]]]:
+        """Cell id to the rows of its complete runs."""
+        return {str(cell): rows.to_dict("records") for cell, rows in self.complete.groupby("cell")}
+
     def by_seed(self, cell_id: str, column: str) -> dict[int, float]:
         """Seed to the column's value over the cell's complete runs; seeds without a value are left out."""
-        rows = self.complete.query("cell == @cell_id").to_dict("records")
-        values = {int(row["seed"]): as_number(row.get(column)) for row in rows}
+        values = {int(row["seed"]): as_number(row.get(column)) for row in self._rows.get(cell_id, [])}
         return {seed: value for seed, value in values.items() if value is not None}
 
     def mixed_data(self) -> list[int]:
@@ -86,7 +97,7 @@ class Results:
             have = self.by_seed(cell.id, self.study.metric)
             for seed in (s for s in self.study.seeds if s not in have):
                 if (cell.id, seed) not in named.index:
-                    lost.append((f"{cell.id}-s{seed}", "no row in runs.csv"))
+                    lost.append((f"{cell.id}-s{seed}", NO_ROW))
                     continue
                 row = named.loc[(cell.id, seed)]
                 status = str(row["status"])
@@ -171,7 +182,9 @@ def _study(node: Mapping[str, Any], path: Path) -> Study:
         seeds=tuple(int(seed) for seed in get(node, "seeds", path)),
         metric=str(get(metric, "name", path)),
         direction=direction,
-        paper=str(node["paper"]) if node.get("paper") else None,
+        papers=_papers(node.get("paper")),
+        hold=dict(node.get("hold") or {}),
+        factors=dict(node.get("factors") or {}),
         steps=int(steps) if steps is not None else None,
         baseline={
             str(factor): levels if isinstance(levels, str) else str(next(iter(levels)))
@@ -190,6 +203,12 @@ def _cell(node: Mapping[str, Any], path: Path) -> Cell:
     cell_id = str(get(node, "id", path))
     levels = {str(factor): str(level) for factor, level in (node.get("levels") or {}).items()}
     return Cell(id=cell_id, label=str(node.get("label") or cell_id), levels=levels)
+
+
+def _papers(node: Any) -> tuple[str, ...]:
+    if not node:
+        return ()
+    return tuple(str(one) for one in node) if isinstance(node, list) else (str(node),)
 
 
 def _text(node: Mapping[str, Any], key: str) -> str:

@@ -1,67 +1,76 @@
 """The report of a study: every number of it comes from the study's tables, every sentence from the numbers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from research.reporting.analysis import Analysis, analyse
+from research.reporting.beside import beside
+from research.reporting.conflicts import conflicts_section
+from research.reporting.document import Document, Figure, Section
+from research.reporting.exports import write_tables
 from research.reporting.figures import draw_all
-from research.reporting.numbers import NONE, count, listed, number
+from research.reporting.numbers import NONE, count
+from research.reporting.report_page import report_page
 from research.reporting.sentences import caption, findings
-from research.reporting.tables import (
-    COSTS,
-    FINALS,
-    counterparts_table,
-    factors_table,
-    main_table,
-    means_table,
-    runs_table,
-    start_table,
+from research.reporting.tables import COSTS, FINALS, factors_table, main_table, means_table, start_table
+from research.reporting.trace import gains_table, runs_table
+
+VERDICTS = (
+    "Verdict: *same direction* if our interval excludes 0 and our gain has the sign of the paper's, *opposite* if it "
+    "has the other sign, *undecided* if our interval includes 0, *no counterpart* if the paper has no such pair of "
+    "rows. The verdict compares signs only: sizes cannot be compared across models and budgets."
 )
 
-FIGURES = {
-    "curves": "Learning curves of the metric over steps.",
-    "compute": "Learning curves of the metric over tokens sampled.",
-    "final": "The metric at the last step.",
-    "effects": "Paired gain of every comparison.",
-    "panels": "What else moved during training; band from the lowest to the highest seed.",
-}
 
-
-def write_report(folder: Path) -> Path:
-    """Write a study's report and figures, replacing earlier ones.
+def write_report(folder: Path, *, tracking: str | None = None) -> Path:
+    """Write a study's report, as Markdown and as one HTML page, with its figures and tables, replacing earlier ones.
 
     Args:
         folder: the study's results: study.yaml and runs.csv, and where there are any curves.csv and provenance.csv.
+        tracking: MLflow's address; the ids of runs lead to its pages if it is a server.
 
-    Returns: the path of folder/report.md; its figures lie in folder/figures.
+    Returns: the path of folder/report.md; beside it lie report.html, figures/ and tables/.
 
     Raises: UserError if the folder, the study or its paper cannot be read.
     """
     analysis = analyse(folder)
-    figures = draw_all(analysis, folder / "figures")
-    sections = [
-        _head(analysis),
-        _missing(analysis),
-        _main(analysis, figures),
-        _factors(analysis),
-        _start(analysis),
-        _paper(analysis),
-        _figures(figures),
-        _means(analysis),
-        _reproduce(analysis),
-        "## Runs\n\n" + runs_table(analysis).markdown(),
-    ]
+    server = tracking if tracking and tracking.startswith(("http://", "https://")) else None
+    document = report(analysis, draw_all(analysis, folder / "figures"), server=server)
+    write_tables(analysis, folder / "tables")
     path = folder / "report.md"
-    path.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
+    path.write_text(document.markdown(), encoding="utf-8")
+    path.with_suffix(".html").write_text(report_page(document), encoding="utf-8")
     return path
 
 
-def _head(analysis: Analysis) -> str:
+def report(analysis: Analysis, figures: Mapping[str, Figure], *, server: str | None = None) -> Document:
+    """The report of a study, before it is Markdown or HTML.
+
+    Args:
+        analysis: the study.
+        figures: name to figure.
+        server: the address of the MLflow server that has the runs.
+    """
     study = analysis.results.study
-    lines = [f"# {study.name}"]
-    if study.question:
-        lines.append(f"**Question.** {study.question}")
-    lines.append(f"**What was found.** {findings(analysis)}")
-    return "\n\n".join(lines)
+    lead = [f"**Question.** {study.question}"] if study.question else []
+    sections = [
+        _main(analysis, figures),
+        _curves(figures),
+        _factors(analysis, figures),
+        _start(analysis),
+        *(beside(analysis, paper) for paper in analysis.papers),
+        conflicts_section(study, analysis.results.folder),
+        _moved(analysis, figures),
+        _costs(analysis, figures),
+        _reproduce(analysis),
+        _gains(analysis),
+        _runs(analysis, server),
+    ]
+    return Document(
+        title=study.name,
+        lead=(*lead, f"**What was found.** {findings(analysis)}", _missing(analysis)),
+        sections=tuple(section for section in sections if section),
+    )
 
 
 def _missing(analysis: Analysis) -> str:
@@ -76,95 +85,60 @@ def _missing(analysis: Analysis) -> str:
     return "\n".join([*lines, "", *(f"- `{run}`: {why}" for run, why in missing)])
 
 
-def _main(analysis: Analysis, figures: dict[str, Path]) -> str:
-    parts = ["## Result", main_table(analysis).markdown(), caption(analysis)]
+def _drawn(figures: Mapping[str, Figure], *names: str) -> tuple[Figure, ...]:
+    return tuple(figures[name] for name in names if name in figures)
+
+
+def _main(analysis: Analysis, figures: Mapping[str, Figure]) -> Section:
+    verdicts = []
     if analysis.paper:
-        parts.append(
-            "Verdict: *same direction* if our interval excludes 0 and our gain has the sign of the paper's, *opposite* "
-            "if it has the other sign, *undecided* if our interval includes 0, *no counterpart* if the paper has no "
-            "such pair of rows. The verdict compares signs only: sizes cannot be compared across models and budgets."
-        )
-    if "final" in figures:
-        parts.append(_figure("final"))
-    return "\n\n".join(parts)
+        verdicts = [f"The paper's column is {analysis.paper.metric}. {VERDICTS}"]
+    shown = _drawn(figures, "final", "effects")
+    return Section(title="Result", blocks=(main_table(analysis), caption(analysis), *verdicts, *shown))
 
 
-def _factors(analysis: Analysis) -> str:
+def _curves(figures: Mapping[str, Figure]) -> Section | None:
+    shown = _drawn(figures, "curves", "compute")
+    return Section(title="Learning curves", blocks=shown) if shown else None
+
+
+def _factors(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
     table = factors_table(analysis)
     if table is None:
-        return ""
+        return None
     note = (
         "Each level against its factor's first level, averaged over the other factors; an interaction (×) is half of "
         "how much the one change alters the gain of the other. Only seeds whose cells are all complete count."
     )
-    return f"## Main effects and interactions\n\n{table.markdown()}\n\n{note}"
+    shown = _drawn(figures, "factors", "interactions")
+    return Section(title="Main effects and interactions", blocks=(table, note, *shown))
 
 
-def _start(analysis: Analysis) -> str:
+def _start(analysis: Analysis) -> Section:
+    title = "Against the warm start"
     if not analysis.start.n:
-        return "## Against the warm start\n\nThe runs hold no metric of the warm start, so nothing is compared with it."
+        text = "The runs hold no metric of the warm start, so nothing is compared with it."
+        return Section(title=title, blocks=(text,))
     note = "*Yes* if the whole 95 % interval of the paired gain lies above 0; uncorrected for the number of rows."
-    return f"## Against the warm start\n\n{start_table(analysis).markdown()}\n\n{note}"
+    return Section(title=title, blocks=(start_table(analysis), note))
 
 
-def _paper(analysis: Analysis) -> str:
-    paper, study = analysis.paper, analysis.results.study
-    if paper is None:
-        return ""
-    seeds = f"{count(len(study.seeds), 'seed')} ({', '.join(map(str, study.seeds))})"
-    protocol = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in study.protocol.items()) or "not recorded"
-    steps = f"{count(study.steps, 'step')} a run" if study.steps is not None else "steps not recorded"
-    ours = [("ours", study.scale or "not recorded"), ("steps", steps), ("evaluation", protocol), ("seeds", seeds)]
-    lines = [
-        "## The paper, and how this study differs from it",
-        f"{paper.title}. {paper.source}. Metric: {paper.metric}; ours: {analysis.metric_name}.",
-        "**Model, data and budget of this study are not the paper's**, so the two columns of numbers answer the same "
-        "question at different scales, and neither confirms nor refutes the other's size.",
-        "The paper:\n\n" + "\n".join(f"- {key}: {value}" for key, value in paper.setting.items()),
-        "This study:\n\n" + "\n".join(f"- {'model, data, budget' if k == 'ours' else k}: {v}" for k, v in ours),
-        _beside(analysis),
-    ]
-    if paper.flags:
-        lines.append("Known conflicts and limits of the source:\n\n" + "\n".join(f"- {flag}" for flag in paper.flags))
-    return "\n\n".join(line for line in lines if line)
+def _moved(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
+    table = means_table(analysis, FINALS)
+    blocks = ("Mean over complete runs at the last step.", table) if table else ()
+    blocks += _drawn(figures, "panels")
+    return Section(title="What else moved", blocks=blocks) if blocks else None
 
 
-def _beside(analysis: Analysis) -> str:
-    """Which rows of the paper stand beside which comparisons, and which stand beside nothing."""
-    paper = analysis.paper
-    if paper is None:
-        return ""
-    used = {summary.paper.name for summary in analysis.summaries if summary.paper}
-    used |= {row.name for effect in analysis.effects for row in effect.paper_rows or ()}
-    rest = [f"{row.name} ({number(row.value, percent=False)})" for row in paper.rows if row.name not in used]
-    table = counterparts_table(analysis)
-    text = "No comparison of this study has a counterpart in the paper's table."
-    if table:
-        text = f"The paper's two rows beside each comparison, equal in all but the change:\n\n{table.markdown()}"
-    return text + (f"\n\nRows of the paper without a counterpart here: {listed(rest)}." if rest else "")
+def _costs(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
+    table = means_table(analysis, COSTS)
+    if table is None:
+        return None
+    note = "Mean over complete runs, whole run. Cells are compared at equal steps: read a gain beside what it cost."
+    return Section(title="Cost", blocks=(note, table, *_drawn(figures, "costs")))
 
 
-def _figures(figures: dict[str, Path]) -> str:
-    shown = [_figure(name) for name in ("curves", "compute", "effects", "panels") if name in figures]
-    return "## Figures\n\n" + "\n\n".join(shown) if shown else ""
-
-
-def _figure(name: str) -> str:
-    return f"![{FIGURES[name]}](figures/{name}.png)"
-
-
-def _means(analysis: Analysis) -> str:
-    parts = []
-    finals, costs = means_table(analysis, FINALS), means_table(analysis, COSTS)
-    if finals:
-        parts.append(f"## What else moved\n\nMean over complete runs at the last step.\n\n{finals.markdown()}")
-    if costs:
-        note = "Mean over complete runs, whole run. Cells are compared at equal steps: read a gain beside what it cost."
-        parts.append(f"## Cost\n\n{note}\n\n{costs.markdown()}")
-    return "\n\n".join(parts)
-
-
-def _reproduce(analysis: Analysis) -> str:
+def _reproduce(analysis: Analysis) -> Section:
     results, study = analysis.results, analysis.results.study
     commit = f"`{study.commit}`" if study.commit else NONE
     if study.dirty:
@@ -186,5 +160,19 @@ def _reproduce(analysis: Analysis) -> str:
     if results.mixed_data():
         seeds = ", ".join(map(str, results.mixed_data()))
         facts["**the runs of one seed do not share their data hash**"] = f"seeds {seeds}; these are not fully paired"
-    command = f"```\n{study.command}\n```\n\n" if study.command else ""
-    return f"## How to reproduce\n\n{command}" + "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    command = (f"```\n{study.command}\n```",) if study.command else ()
+    blocks = (*command, "\n".join(f"- {key}: {value}" for key, value in facts.items()))
+    return Section(title="How to reproduce", blocks=blocks)
+
+
+def _gains(analysis: Analysis) -> Section | None:
+    table = gains_table(analysis)
+    if table is None:
+        return None
+    unit = "percentage points" if analysis.percent else "the metric's unit"
+    return Section(title="Gains by seed", blocks=(f"In {unit}; positive is better. Each leads to its run.", table))
+
+
+def _runs(analysis: Analysis, server: str | None) -> Section:
+    note = "The files of a run lie in `cells/<run>` of the folder in which the study ran; `research ui` shows MLflow's."
+    return Section(title="Runs", blocks=(note, runs_table(analysis, server=server)))

@@ -1,5 +1,7 @@
 """How figures look: colours that the colour-blind tell apart, fonts that stay readable at the width of a README."""
 
+import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,26 +10,35 @@ from matplotlib.figure import Figure
 
 from research.reporting.analysis import Analysis
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#8A7B00")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1b1b1b", "#8A7B00")
 """Okabe and Ito's palette for the colour-blind, its yellow darkened to be seen on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 150
 ENTRY_INCHES = 0.26
 """Height of a legend's entry."""
+LINES = ("-", "--", ":", "-.")
+INK = "#1b1b1b"
+"""Text, axes, and the cell whose colour is black; the page's own colour of text in a page."""
+GRID = "#e6e6e6"
+THEMED = {INK: "currentColor", GRID: "var(--line)"}
+"""Colours that a page sets, so that a drawing can be read on light and on dark."""
 STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.titlesize": 13,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#e6e6e6",
+    "grid.color": GRID,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
-
-
-LINES = ("-", "--", ":", "-.")
 
 
 def looks(analysis: Analysis) -> dict[str, tuple[str, str, str]]:
@@ -58,3 +69,23 @@ def start_line(draw: Callable[..., object], analysis: Analysis, *, scale: float)
     """The warm start's metric as a dashed line, by `axhline` or `axvline`."""
     if analysis.start.n:
         draw(scale * analysis.start.mean, color="#555555", linestyle=(0, (4, 3)), linewidth=1.3, label="Warm start")
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element to stand in a page.
+
+    Args:
+        figure: what was drawn.
+        name: makes its ids differ from those of the page's other drawings.
+
+    Returns: the element: transparent, ink and grid in the page's colours, the same text for the same figure.
+    """
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    for colour, themed in THEMED.items():
+        svg = svg.replace(colour, themed)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)

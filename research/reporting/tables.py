@@ -1,18 +1,17 @@
-"""The tables of a report: rows of text, printed as Markdown or on the terminal."""
+"""The tables of a report; every number leads to the runs it is made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from rich.table import Table as RichTable
 
 from research.reporting.analysis import Analysis, Effect, Summary, analyse
+from research.reporting.document import Linked, Table
 from research.reporting.factorial import factor_effects
-from research.reporting.folder import as_number
 from research.reporting.numbers import NONE, count, interval, number, p_value
 from research.reporting.sentences import caption
 from research.reporting.statistics import Interval
+from research.reporting.trace import cell_anchor, gain_anchor
 
 COSTS: Mapping[str, str] = {
     "cost/tokens_sampled": "Tokens sampled",
@@ -40,28 +39,6 @@ FINALS: Mapping[str, str] = {
 SHARES = ("evaluation/truncated", "rollouts/truncated", "rollouts/zero_variance_groups")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A heading and rows of text."""
-
-    LEFT: ClassVar[frozenset[str]] = frozenset({"Against", "Verdict", "Status", "The paper's rows"})
-    """Columns of words; the first column is always one, the others hold numbers."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    @property
-    def left(self) -> tuple[bool, ...]:
-        """Per column, whether it is set to the left."""
-        return tuple(position == 0 or name in self.LEFT for position, name in enumerate(self.head))
-
-    def markdown(self) -> str:
-        """The table in Markdown: words to the left, numbers to the right."""
-        rule = "|" + "".join(":--|" if left else "--:|" for left in self.left)
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (self.head, *self.rows)]
-        return "\n".join([lines[0], rule, *lines[1:]])
-
-
 def main_table(analysis: Analysis) -> Table:
     """The warm start, then a row per cell with its first comparison; a cell's further comparisons come last."""
     percent = analysis.percent
@@ -70,7 +47,8 @@ def main_table(analysis: Analysis) -> Table:
     if analysis.paper:
         head += (f"Paper{', ' + analysis.paper.unit if analysis.paper.unit else ''}", "Paper's gain")
     head += ("Verdict",) if analysis.paper else ()
-    rows: list[tuple[str, ...]] = [("Warm start", str(analysis.start.n), interval(analysis.start, percent=percent))]
+    start = Linked(interval(analysis.start, percent=percent), "runs")
+    rows: list[tuple[str, ...]] = [("Warm start", str(analysis.start.n), start)]
     later: list[tuple[str, ...]] = []
     for summary in analysis.summaries:
         effects = [effect for effect in analysis.effects if effect.cell.id == summary.cell.id]
@@ -84,9 +62,12 @@ def main_table(analysis: Analysis) -> Table:
 
 def _main_row(analysis: Analysis, summary: Summary, effect: Effect | None) -> tuple[str, ...]:
     percent, paper = analysis.percent, analysis.paper
-    row = (summary.cell.label, str(summary.metric.n), interval(summary.metric, percent=percent))
+    runs = cell_anchor(summary.cell.id)
+    row = (summary.cell.label, str(summary.metric.n), Linked(interval(summary.metric, percent=percent), runs))
     if effect:
-        row += (effect.reference.label, _gain(effect.gain, summary.metric.n, percent=percent), p_value(effect.p))
+        gains = gain_anchor(effect.cell.id, effect.reference.id)
+        gain = _gain(effect.gain, summary.metric.n, percent=percent)
+        row += (effect.reference.label, Linked(gain, gains), Linked(p_value(effect.p), gains))
     else:
         row += (NONE, NONE, NONE)
     if not paper:
@@ -114,8 +95,8 @@ def factors_table(analysis: Analysis) -> Table | None:
         (
             effect.name,
             str(effect.gain.n),
-            interval(effect.gain, percent=analysis.percent, signed=True),
-            p_value(effect.p),
+            Linked(interval(effect.gain, percent=analysis.percent, signed=True), "runs"),
+            Linked(p_value(effect.p), "runs"),
         )
         for effect in factor_effects(study.cells, values, direction=study.direction)
     )
@@ -144,7 +125,7 @@ def start_table(analysis: Analysis) -> Table:
         (
             summary.cell.label,
             str(summary.over_start.n),
-            interval(summary.over_start, percent=analysis.percent, signed=True),
+            Linked(interval(summary.over_start, percent=analysis.percent, signed=True), cell_anchor(summary.cell.id)),
             "yes" if summary.over_start.above_zero else "no",
         )
         for summary in analysis.summaries
@@ -164,10 +145,14 @@ def means_table(analysis: Analysis, columns: Mapping[str, str]) -> Table | None:
         return None
     runs = results.complete["cell"].tolist()
     rows = tuple(
-        (s.cell.label, str(runs.count(s.cell.id)), *(_mean(values[s.cell.id][column], column) for column in kept))
+        (s.cell.label, str(runs.count(s.cell.id)), *(_linked_mean(s, values[s.cell.id], c) for c in kept))
         for s in analysis.summaries
     )
     return Table(head=("Row", "Runs", *(f"{n}, %" if c in SHARES else n for c, n in kept.items())), rows=rows)
+
+
+def _linked_mean(summary: Summary, values: Mapping[str, Mapping[int, float]], column: str) -> str:
+    return Linked(_mean(values[column], column), cell_anchor(summary.cell.id))
 
 
 def _mean(values: Mapping[int, float], column: str) -> str:
@@ -179,26 +164,6 @@ def _mean(values: Mapping[int, float], column: str) -> str:
     if column in COSTS:
         return f"{mean:,.1f}" if column.startswith("time/") else f"{mean:,.0f}"
     return number(mean, percent=column in SHARES)
-
-
-def runs_table(analysis: Analysis) -> Table:
-    """Every run, complete or not, and where it comes from."""
-    results = analysis.results
-    origins = {str(row["run"]): row for row in results.provenance.to_dict("records")}
-    kept = [c for c in ("config_hash", "data_hash", "mlflow_run_id", "commit") if c in results.provenance]
-    rows = []
-    for run in results.runs.to_dict("records"):
-        name = str(run["run"])
-        origin = [_code(origins.get(name, {}).get(c)) for c in kept]
-        metric = number(as_number(run.get(results.study.metric)), percent=analysis.percent)
-        rows.append((name, str(run["status"]), metric, *origin))
-    heads = {"config_hash": "Config", "data_hash": "Data", "mlflow_run_id": "MLflow run", "commit": "Commit"}
-    unit = ", %" if analysis.percent else ""
-    return Table(head=("Run", "Status", analysis.metric_name + unit, *(heads[c] for c in kept)), rows=tuple(rows))
-
-
-def _code(value: object) -> str:
-    return NONE if value is None or value != value else f"`{value}`"
 
 
 def rich_table(table: Table, *, title: str, note: str) -> RichTable:
