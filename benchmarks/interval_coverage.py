@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import stats
 
-from research.reporting.statistics import bootstrap_interval, t_interval
+from research.reporting.statistics import t_interval
 
 POPULATIONS = {"hard, U-shaped": (0.4, 1.2), "even": (1.0, 1.0), "easy": (3.0, 0.8)}
 """Beta parameters of the items' accuracies."""
@@ -34,6 +35,14 @@ def paired(generator: np.random.Generator, population: tuple[float, float], n: i
     before = (generator.random((n, k)) < p[:, None]).mean(1)
     after = (generator.random((n, k)) < (p + 0.25 * (1 - p))[:, None]).mean(1)
     return after - before, 0.25 * b / (a + b)
+
+
+def bca_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Bias-corrected and accelerated bootstrap interval of a mean."""
+    if min(values) == max(values):
+        return values[0], values[0]
+    found = stats.bootstrap((np.asarray(values),), np.mean, method="BCa", rng=np.random.default_rng(0))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def coverage(
@@ -79,7 +88,7 @@ def main() -> None:
     parser.add_argument("--bootstrap-draws", type=int, default=1000, help="of the BCa bootstrap, for comparison")
     known = parser.parse_args()
     table("Student's t over items, as reported", t_interval, SIZES, known.draws)
-    table("BCa bootstrap over items", bootstrap_interval, SIZES[:1], known.bootstrap_draws)
+    table("BCa bootstrap over items", bca_interval, SIZES[:1], known.bootstrap_draws)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 
+import numpy as np
+
 from research.ablation.designs import Cell
+from research.reporting.by_item import ByItem, by_item
+from research.reporting.costs import Costs, costs
 from research.reporting.folder import Results, read_results
+from research.reporting.learning import START, Learning, learning
 from research.reporting.numbers import metric_name
 from research.reporting.paper import Counterparts, Paper, PaperRow, match, open_paper
 from research.reporting.statistics import (
     Interval,
     Verdict,
+    detectable_gain,
     holm,
     mean_interval,
     paired_gains,
     sign_flip_p,
+    smallest_p,
     verdict,
 )
-
-START = "start/"
-"""Prefix of the warm start's own metrics in runs.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,10 @@ class Effect:
     gain: Interval
     p: float | None
     """Sign-flip p, Holm-corrected over the study's comparisons; None without shared seeds."""
+    least_p: float | None
+    """The smallest that this p could be with these numbers of seeds and comparisons, whatever the effects."""
+    detectable: float
+    """Gain that a paired t test of as many seeds finds with 80 % power, if gains vary as here; NaN below two seeds."""
     paper_rows: tuple[PaperRow, PaperRow] | None
     paper_gain: float | None
     verdict: Verdict
@@ -61,6 +70,11 @@ class Analysis:
     """The warm start's metric over seeds."""
     summaries: tuple[Summary, ...]
     effects: tuple[Effect, ...]
+    items: ByItem | None
+    """None if the metric's items are not recorded."""
+    learning: Learning | None
+    """None if the metric was evaluated once a run."""
+    costs: Costs
     percent: bool
     """The metric lies in [0, 1], so that it is printed in percent and its gains in percentage points."""
 
@@ -103,13 +117,17 @@ def analyse(folder: Path) -> Analysis:
     beside = match(paper, study.cells, study.comparisons, study.baseline) if paper else None
     start = warm_start(results)
     summaries = tuple(_summary(results, cell, start, beside) for cell in study.cells)
+    effects = _corrected([_effect(results, pair, paper, beside) for pair in study.comparisons])
     values = [*start.values(), *(value for summary in summaries for value in summary.values.values())]
     return Analysis(
         results=results,
         papers=papers,
         start=mean_interval(list(start.values())),
         summaries=summaries,
-        effects=_corrected([_effect(results, pair, paper, beside) for pair in study.comparisons]),
+        effects=effects,
+        items=by_item(results, [(effect.cell.id, effect.reference.id, effect.gain) for effect in effects]),
+        learning=learning(results),
+        costs=costs(results),
         percent=bool(values) and all(0 <= value <= 1 for value in values),
     )
 
@@ -151,6 +169,8 @@ def _effect(results: Results, pair: tuple[str, str], paper: Paper | None, beside
         gains=tuple(gains),
         gain=gain,
         p=sign_flip_p(gains) if gains else None,
+        least_p=smallest_p(len(gains)) if gains else None,
+        detectable=detectable_gain(float(np.std(gains, ddof=1)), len(gains)) if len(gains) > 1 else nan,
         paper_rows=rows,
         paper_gain=paper_gain,
         verdict=verdict(gain, paper_gain),
@@ -158,6 +178,12 @@ def _effect(results: Results, pair: tuple[str, str], paper: Paper | None, beside
 
 
 def _corrected(effects: list[Effect]) -> tuple[Effect, ...]:
-    """The effects with their p corrected together, as one family."""
+    """The effects with their p corrected together, as one family.
+
+    Holm's correction never falls when a p rises, so the corrected p of the smallest p are the smallest corrected p.
+    """
     corrected = iter(holm([effect.p for effect in effects if effect.p is not None]))
-    return tuple(effect if effect.p is None else replace(effect, p=next(corrected)) for effect in effects)
+    least = iter(holm([effect.least_p for effect in effects if effect.least_p is not None]))
+    return tuple(
+        effect if effect.p is None else replace(effect, p=next(corrected), least_p=next(least)) for effect in effects
+    )

@@ -33,6 +33,8 @@ class Study:
     seeds: tuple[int, ...]
     metric: str
     direction: Direction
+    threshold: float | None
+    """The metric that a run should reach, where the study states one."""
     papers: tuple[str, ...]
     """Files under experiments/papers, each with `#model/metric` behind it where it has several."""
     scale: str
@@ -64,13 +66,15 @@ class Results:
     """One row a run, complete or not."""
     curves: pd.DataFrame
     """One row a run and step; empty if there is no curves.csv."""
+    items: pd.DataFrame
+    """One row a run, evaluation and item; empty if there is no items.csv."""
     provenance: pd.DataFrame
     """One row a run; empty if there is no provenance.csv."""
 
     @cached_property
     def complete(self) -> pd.DataFrame:
         """The complete runs."""
-        return self.runs.query("status == @COMPLETE")
+        return self.runs.loc[self.runs["status"] == COMPLETE]
 
     @cached_property
     def _rows(self) -> dict[str, list[dict[Hashable, Any]]]:
@@ -182,6 +186,7 @@ def _study(node: Mapping[str, Any], path: Path) -> Study:
         seeds=tuple(int(seed) for seed in get(node, "seeds", path)),
         metric=str(get(metric, "name", path)),
         direction=direction,
+        threshold=None if metric.get("threshold") is None else float(metric["threshold"]),
         papers=_papers(node.get("paper")),
         hold=dict(node.get("hold") or {}),
         factors=dict(node.get("factors") or {}),
@@ -239,6 +244,7 @@ def read_results(folder: Path) -> Results:
         study=study,
         runs=runs,
         curves=_table(folder / "curves.csv", ("run", "step"), required=False),
+        items=_table(folder / "items.csv", ("run", "step", "prompt", "k", "right"), required=False),
         provenance=_table(folder / "provenance.csv", ("run",), required=False),
     )
 

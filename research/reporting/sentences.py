@@ -84,8 +84,8 @@ def caption(analysis: Analysis) -> str:
     """How the main table's numbers are made, and what too few seeds cannot show."""
     text = (
         "Mean over seeds with a 95 % interval. A gain is the mean of the per-seed differences, so paired; positive is "
-        f"better. Intervals are Student's t, from {BOOTSTRAP_FROM} seeds on the BCa bootstrap, neither cut at the "
-        "metric's bounds nor widened for the number of rows; one seed has none (—). p is the sign-flip permutation "
+        f"better. Intervals are Student's t, from {BOOTSTRAP_FROM} seeds on the studentised bootstrap, not cut at the "
+        "metric's bounds and not widened for the number of rows; one seed has none (—). p is the sign-flip permutation "
         f"test on the paired differences, exact up to {EXACT_UP_TO} seeds, Holm-corrected over "
         f"{count(len(analysis.effects), 'comparison')}."
     )
