@@ -28,7 +28,7 @@ from research.training.legality import data_fault
 from research.training.module import RLModule
 from research.training.run import RunSettings
 
-SECTIONS = frozenset({"model", "data", "trainer", "run"})
+SECTIONS = frozenset({"model", "data", "trainer", "run", "after"})
 
 
 class RecipeCLI(LightningCLI):
@@ -57,11 +57,27 @@ class Recipe:
         return RunSettings(**self.config["run"])
 
     @property
+    def before(self) -> "Recipe | None":
+        """The recipe whose policy this one goes on with, at this one's seed and on its hardware; None for none."""
+        config = self.config.get("after")
+        if config is None:
+            return None
+        model, run = {**config["model"], "seed": self.config["model"]["seed"]}, {**config["run"], "save_policy": True}
+        return Recipe(config={**config, "model": model, "run": run, "trainer": self.config["trainer"]})
+
+    def starting_from(self, path: Path) -> "Recipe":
+        """The recipe with the policy of a folder as its start."""
+        model = {**self.config["model"], "policy": {**self.config["model"]["policy"], "path": str(path)}}
+        return Recipe(config={**self.config, "model": model})
+
+    @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of what is trained: everything but where the run lives and on what hardware."""
         kept = {key: value for key, value in self.config.items() if key != "trainer"}
         where, budgets = ("folder", "tracking", "save_policy", "checkpoint_every"), ("steps", "tokens", "seconds")
         kept["run"] = {k: v for k, v in kept["run"].items() if k not in where and not (k in budgets and v is None)}
+        if self.before is not None:
+            kept["after"] = self.before.digest
         return sha256(yaml.safe_dump(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -91,10 +107,19 @@ def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_recipe(paths: Sequence[Path]) -> dict[str, Any]:
-    """The first file, a recipe, with the others laid over it: hardware overlays."""
+    """The first file, a recipe, with the others laid over it: hardware overlays.
+
+    `after: {recipe: FILE, run: …}` becomes that file's whole recipe, with this `run` section in the place of its own.
+
+    Raises: UserError if a file cannot be read, or `after` holds anything else.
+    """
     config: dict[str, Any] = {}
     for path in paths:
         config = overlay(config, read_yaml(path))
+    if (after := config.get("after")) is not None and "recipe" in after:
+        if set(after) != {"recipe", "run"}:
+            raise UserError(f"{paths[0]}: after is {{recipe: FILE, run: the section for it}}, got {', '.join(after)}")
+        config["after"] = {**read_recipe([paths[0].parent / after["recipe"]]), "run": after["run"]}
     return config
 
 
@@ -134,7 +159,22 @@ def parse(config: Mapping[str, Any]) -> Recipe:
         raise UserError(f"no section is called {unknown[0]}: a recipe has {', '.join(sorted(SECTIONS))}")
     cli = _cli(_ParsedOnly, config)
     resolved = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
-    return Recipe(config={section: resolved[section] for section in ("model", "data", "trainer", "run")})
+    recipe = Recipe(config={section: resolved[section] for section in ("model", "data", "trainer", "run")})
+    return recipe if config.get("after") is None else _two_phases(recipe, parse(config["after"]))
+
+
+def _two_phases(recipe: Recipe, before: Recipe) -> Recipe:
+    """The recipe with the one that it goes on from.
+
+    Raises: UserError if they do not start from one policy, or the recipe counts steps from its own start.
+    """
+    model = recipe.config["model"]
+    if before.config["model"]["policy"] != model["policy"]:
+        raise UserError("model.policy of a recipe and of the one it runs after differ: both say where the first starts")
+    for name in ("critic", "iterations"):
+        if model[name] is not None:
+            raise UserError(f"model.{name} counts steps from a run's start: leave it null in a recipe after another")
+    return Recipe(config={**recipe.config, "after": before.config})
 
 
 def instantiate(recipe: Recipe, **trainer: Any) -> tuple[RLModule, PromptData, Trainer]:
@@ -168,7 +208,7 @@ def _cli(kind: type[RecipeCLI], config: Mapping[str, Any]) -> RecipeCLI:
                 seed_everything_default=False,
                 parser_kwargs={"exit_on_error": False, "prog": "research"},
                 run=False,
-                args=deepcopy(dict(config)),
+                args=deepcopy({section: node for section, node in config.items() if section != "after"}),
             )
         if (reason := data_fault(cli.model, cli.datamodule)) is not None:
             raise ValueError(reason)

@@ -11,7 +11,7 @@ from research.config import Recipe, instantiate, override, parse, read_yaml
 from research.errors import UserError
 from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import SETTINGS, Record, item_of
-from research.fit import checkpoint_in, first_rank
+from research.fit import at_hand_over, checkpoint_in, first_rank
 from research.training.run import CONFIG, trainer_settings
 
 START = "@start"
@@ -67,7 +67,8 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
     Raises: UserError if the policy cannot be loaded, or the checkpoint is not of this recipe.
     """
     settings = recipe.run_settings()
-    module, data, trainer = instantiate(recipe, **{**trainer_settings(settings, folder, []), "logger": False})
+    start = recipe if checkpoint is None else at_hand_over(recipe, folder)
+    module, data, trainer = instantiate(start, **{**trainer_settings(settings, folder, []), "logger": False})
     path, items, metrics = str(checkpoint) if checkpoint else None, [], []
     chosen = list(seeds) if seeds is not None else [module.seed]
     with closing(module.rollouts.sampler), warnings.catch_warnings():

@@ -14,11 +14,14 @@ from research.config import Recipe, instantiate
 from research.errors import UserError
 from research.tracking import METRICS, read_lines, replace_text
 from research.training.memory import forget_peak
-from research.training.run import CHECKPOINT, CONFIG, RESULT, is_complete, train, trainer_settings, write_result
+from research.training.progress import StepProgress
+from research.training.run import BEFORE, CHECKPOINT, CONFIG, RESULT, is_complete, train, trainer_settings, write_result
 
 
 def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Train the recipe until its budget is spent, in this folder, from the folder's checkpoint if it has one.
+
+    A recipe that runs after another goes on from that one's last step, with its metrics and what it has spent.
 
     Returns: the run's result (see `research.training.run.write_result`); nothing on ranks other than the first.
 
@@ -29,12 +32,22 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
     if is_complete(folder):
         return json.loads((folder / RESULT).read_text())
     forget_peak()
-    module, data, trainer = instantiate(recipe, **trainer_settings(settings, folder, list(callbacks)))
+    if recipe.before is not None:
+        total = recipe.before.run_settings().budget.whole_steps
+        bars = [StepProgress(f"{bar.title}, before", total) for bar in callbacks if isinstance(bar, StepProgress)]
+        fit(recipe.before, folder / BEFORE, bars)
+    handed_over = at_hand_over(recipe, folder)
+    module, data, trainer = instantiate(handed_over, **trainer_settings(settings, folder, list(callbacks)))
     with closing(module.rollouts.sampler):
-        train(trainer, module, data, folder)
+        train(trainer, module, data, folder, folder / BEFORE if recipe.before is not None else None)
     if settings.save_policy:
         module.model.save(folder / "policy")
     return write_result(folder, data) if first_rank() else {}
+
+
+def at_hand_over(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with the start that its own checkpoints have: what the recipe before it left in the run's folder."""
+    return recipe if recipe.before is None else recipe.starting_from(folder / BEFORE / "policy")
 
 
 def first_rank() -> bool:

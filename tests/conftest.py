@@ -112,7 +112,10 @@ def small(tiny_policy: str) -> Callable[..., dict[str, Any]]:
     """`small(name, overrides)`: experiments/<name>.yaml at the size of a test, as plain data."""
 
     def config(name: str, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        base = replaced(read_recipe([EXPERIMENTS / f"{name}.yaml"]), {**SMALL, "model.policy.path": tiny_policy})
+        made_small = {**SMALL, "model.policy.path": tiny_policy}
+        base = replaced(read_recipe([EXPERIMENTS / f"{name}.yaml"]), made_small)
+        if "after" in base:
+            base["after"] = replaced(base["after"], made_small)
         return replaced(base, overrides or {})
 
     return config

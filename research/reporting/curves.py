@@ -1,4 +1,4 @@
-"""Figures over training: the metric over steps and over tokens sampled, and what else moved."""
+"""Figures over training: the metric over steps and over tokens processed, and what else moved."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ PANELS: Mapping[str, str] = {
 }
 
 
-TOKENS = "cost/tokens_sampled"
+SAMPLED, TRAINED = "cost/tokens_sampled", "cost/tokens_trained"
 SMOOTH_FROM = 40
 """With at least this many steps the panels show running means over a twentieth of the steps."""
 
@@ -81,11 +81,13 @@ def draw_curves(analysis: Analysis) -> Figure | None:
 
 
 def draw_compute(analysis: Analysis) -> Figure | None:
-    """The metric over tokens sampled (mean over seeds), so that cells are compared at equal compute.
+    """The metric over tokens processed, sampled and trained, mean over seeds, at the steps that all of them reached.
 
-    None without the running total of tokens sampled, which never falls during a run.
+    None without their running totals, which never fall during a run.
     """
-    metric, tokens = _by_cell(analysis, analysis.results.study.metric), _by_cell(analysis, TOKENS)
+    metric = _by_cell(analysis, analysis.results.study.metric)
+    sampled, trained = _by_cell(analysis, SAMPLED), _by_cell(analysis, TRAINED)
+    tokens = {cell_id: sampled[cell_id] + trained[cell_id] for cell_id in sampled if cell_id in trained}
     if not metric or not all(cell_id in tokens for cell_id in metric):
         return None
     if any((table.diff() < 0).any(axis=None) for table in tokens.values()):
@@ -95,10 +97,10 @@ def draw_compute(analysis: Analysis) -> Figure | None:
     for cell_id, table in metric.items():
         spent = tokens[cell_id].mean(axis=1)
         spent.loc[0] = 0.0
-        table = table.loc[table.index.isin(spent.index)]
+        table = table.loc[table.index.isin(spent.index)].dropna()
         _draw_line(ax, analysis, cell_id, spent.loc[table.index], metric_scale(analysis)[0] * table, marks=True)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    return _finish(figure, ax, analysis, "Tokens sampled")
+    return _finish(figure, ax, analysis, "Tokens processed")
 
 
 def draw_panels(analysis: Analysis) -> Figure | None:

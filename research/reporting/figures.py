@@ -16,7 +16,7 @@ CAPTIONS = {
     "final": "The metric at the last step: mean, 95 % interval and every seed.",
     "effects": "Paired gain of every comparison: mean, 95 % interval and every seed.",
     "curves": "Learning curves of the metric over steps.",
-    "compute": "Learning curves of the metric over tokens sampled.",
+    "compute": "Learning curves of the metric over tokens processed, sampled and trained ones.",
     "panels": "What else moved during training.",
 }
 

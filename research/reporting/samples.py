@@ -12,6 +12,7 @@ from lightning import Callback
 from torch.utils.data import DataLoader, IterableDataset
 
 from research.config import Recipe, instantiate
+from research.fit import at_hand_over
 from research.prompts import PromptStream
 from research.reporting.quantities import ADVANTAGE, Quantity, token_values
 from research.reporting.token_texts import token_texts
@@ -107,7 +108,7 @@ def draw_samples(recipe: Recipe, folder: Path, checkpoint: Path | None, *, promp
     """
     kept = _Kept()
     settings = {**trainer_settings(recipe.run_settings(), folder, [kept]), "logger": False}
-    module, data, trainer = instantiate(recipe, **settings)
+    module, data, trainer = instantiate(recipe if checkpoint is None else at_hand_over(recipe, folder), **settings)
     drawn = DataLoader(_Drawn(module, data, prompts, seed), batch_size=None, collate_fn=tuple)
     path = str(checkpoint) if checkpoint else None
     with closing(module.rollouts.sampler), warnings.catch_warnings():

@@ -14,12 +14,14 @@ from lightning import Callback, Trainer
 
 from research.component import require
 from research.errors import UserError
-from research.tracking import RunLogger, Tracker, merged_steps, replace_text
+from research.tracking import ITEMS, METRICS, RunLogger, Tracker, merged_steps, replace_text
 from research.training.budget import Budget, BudgetWatch, watch_of
 from research.training.checkpoint import AtomicCheckpointIO
 from research.training.memory import peak_bytes
 
 RESULT, CONFIG, CHECKPOINT = "result.json", "config.yaml", "last.ckpt"
+BEFORE = "before"
+"""The folder, within a run's, of the run that it goes on from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,15 @@ class Mirroring(Callback):
             self.mirror()
 
 
-def train(trainer: Trainer, module: Any, data: Any, folder: Path) -> None:
+def train(trainer: Trainer, module: Any, data: Any, folder: Path, before: Path | None = None) -> None:
     """Train until the budget is spent, from the folder's checkpoint if it has one.
+
+    Args:
+        trainer: with the callbacks of `trainer_settings`.
+        module: what is trained.
+        data: its prompts.
+        folder: the run's.
+        before: the folder of the complete run that it goes on from; None for none.
 
     Raises: UserError if training cannot go on; what was checkpointed stays.
     """
@@ -104,10 +113,28 @@ def train(trainer: Trainer, module: Any, data: Any, folder: Path) -> None:
             trainer.fit(module, data, ckpt_path=str(checkpoint), weights_only=False)
         else:
             RunLogger(folder).forget_after(-1)
-            trainer.validate(module, data, verbose=False)
+            if before is None:
+                trainer.validate(module, data, verbose=False)
+            else:
+                go_on(trainer, module, folder, before)
             trainer.fit(module, data)
     if watch_of(trainer).share(module) < 1:
         raise KeyboardInterrupt
+
+
+def go_on(trainer: Trainer, module: Any, folder: Path, before: Path) -> None:
+    """Count on from the last step of another run, whose metrics and items become the first of this one.
+
+    Raises: UserError if that run has spent this one's budget.
+    """
+    steps = merged_steps(before)
+    module.steps_done = max(steps)
+    module.totals |= {name: value for name, value in steps[max(steps)].items() if name.startswith("cost/")}
+    watch_of(trainer).seconds = _summed_times(steps.values())["time/step_seconds"]
+    if watch_of(trainer).share(module) >= 1:
+        raise UserError(f"the run before, in {before}, has spent the whole budget of {watch_of(trainer).budget}")
+    for name in (METRICS, ITEMS):
+        replace_text(folder / name, (before / name).read_text())
 
 
 @contextmanager

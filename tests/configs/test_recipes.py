@@ -68,7 +68,7 @@ class TestEveryRecipe:
                 node = node[key]
             assert set(node) <= {"class_path", "init_args"}, slot
         assert "lora" in written["model"]["policy"]
-        assert recipe.run_settings().steps % recipe.run_settings().evaluate_every == 0
+        assert (recipe.run_settings().steps or 0) % recipe.run_settings().evaluate_every == 0
 
     @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
     def test_parsing_what_was_resolved_changes_nothing(self, path: Path) -> None:
