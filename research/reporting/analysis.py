@@ -80,8 +80,8 @@ class Analysis:
 
     @property
     def paper(self) -> Paper | None:
-        """The paper that stands beside the main table: the study's first."""
-        return self.papers[0] if self.papers else None
+        """The paper that stands beside the main table: the study's first that prints numbers."""
+        return _numbered(self.papers)
 
     def summary(self, cell_id: str) -> Summary:
         """The summary of the cell with this id."""
@@ -113,7 +113,7 @@ def analyse(folder: Path) -> Analysis:
     results = read_results(folder)
     study = results.study
     papers = tuple(open_paper(name, folder) for name in study.papers)
-    paper = papers[0] if papers else None
+    paper = _numbered(papers)
     beside = match(paper, study.cells, study.comparisons, study.baseline) if paper else None
     start = warm_start(results)
     summaries = tuple(_summary(results, cell, start, beside) for cell in study.cells)
@@ -130,6 +130,10 @@ def analyse(folder: Path) -> Analysis:
         costs=costs(results),
         percent=bool(values) and all(0 <= value <= 1 for value in values),
     )
+
+
+def _numbered(papers: tuple[Paper, ...]) -> Paper | None:
+    return next((paper for paper in papers if any(row.value is not None for row in paper.rows)), None)
 
 
 def warm_start(results: Results) -> dict[int, float]:
