@@ -12,6 +12,8 @@ from typing import Any
 from research.errors import UserError
 
 RESULTS = Path("results")
+PORT = 5000
+"""Of MLflow's pages."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command("datasets", "List the public datasets that a recipe can call by name.")
     ui = command("ui", "Open the MLflow pages on this machine only (127.0.0.1).")
     ui.add_argument("--tracking", **tracking)  # pyright: ignore
-    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--port", type=int, default=PORT)
     doctor = command("doctor", "Say what this machine has and whether the pieces work together.")
     doctor.add_argument("recipe", nargs="*", type=Path, help="a recipe and overlays: does it fit into memory?")
     doctor.add_argument("--memory", metavar="SIZE", help="of the device, such as 24GiB; default: what is here")
@@ -231,12 +233,21 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
     report = write_report(folder, tracking=stores.mlflow)
     from research.ablation.records import Runs
 
-    Runs(plan, stores.mlflow, stores.artifacts).finish_study(folder, complete=not missing)
+    runs = Runs(plan, stores.mlflow, stores.artifacts)
+    runs.finish_study(folder, complete=not missing)
     _console().print(terminal_table(folder))
-    print(f"report: {report}\nfigures: {folder / 'figures'}\nMLflow: research ui")
+    print(f"report: {report}\nfigures: {folder / 'figures'}\nMLflow: {_compare_page(runs.view, known)}")
     for run, reason in missing.items():
         print(f"research: run {run} is missing after two attempts: {reason.strip().splitlines()[-1]}", file=sys.stderr)
     return 1 if missing else 0
+
+
+def _compare_page(view: str, known: argparse.Namespace) -> str:
+    """Where the study's cells stand side by side; a database has pages once `research ui` runs."""
+    if view.startswith("http"):
+        return view
+    tracking = f" --tracking {shlex.quote(known.tracking)}" if known.tracking else ""
+    return f"research ui{tracking}, then http://127.0.0.1:{PORT}{view}"
 
 
 def _overrides(rest: Sequence[str]) -> dict[str, Any]:

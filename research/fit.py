@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from research.config import Recipe, instantiate
 from research.errors import UserError
-from research.tracking import METRICS, read_lines, replace_text
+from research.tracking import CONFIG, METRICS, RESULT, read_lines, replace_text
 from research.training.memory import forget_peak
 from research.training.progress import StepProgress
-from research.training.run import BEFORE, CHECKPOINT, CONFIG, RESULT, is_complete, train, trainer_settings, write_result
+from research.training.run import BEFORE, CHECKPOINT, is_complete, train, trainer_settings, write_result
 
 
 def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:

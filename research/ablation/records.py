@@ -8,7 +8,7 @@ from secrets import token_hex
 from research.ablation.plan import Plan, Run
 from research.errors import UserError
 from research.tracking import Tracker, replace_text
-from research.training.run import CONFIG
+from research.tracking.views import STUDY, compare_view
 
 
 def identity(folder: Path) -> str:
@@ -96,45 +96,57 @@ class Trials:
 
 
 class Runs:
-    """MLflow's view of a study: one parent run, and a child for each cell and seed."""
+    """MLflow's view of a study: one parent run, and a child for each cell and seed, scheduled before it begins."""
 
     def __init__(self, plan: Plan, uri: str, artifacts: Path) -> None:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         spec, self.identity = plan.spec, identity(plan.folder)
         self.tracker = Tracker(uri, plan.folder.name, artifacts)
+        self.view = compare_view(self.tracker, self.identity, spec.metric["name"])
         self.parent = self.tracker.run(
             self.identity,
             name=spec.name,
-            tags={"question": spec.question, "design": spec.design, "mlflow.note.content": spec.question},
+            tags={
+                "question": spec.question,
+                "design": spec.design,
+                "compare": self.view,
+                "mlflow.note.content": f"{spec.question}\n\n[Compare the cells]({self.view})",
+            },
         )
-        self.ids: dict[str, str] = {}
+        self.ids = {run.id: self._child(run, "SCHEDULED") for run in plan.runs}
+        self.begun: set[str] = set()
+
+    def _child(self, run: Run, status: str) -> str:
+        return self.tracker.run(
+            f"{self.identity}/{run.id}",
+            name=run.id,
+            parent=self.parent,
+            status=status,
+            params={**run.cell.levels, "seed": run.seed, "cell": run.cell.label},
+            tags={"config_hash": run.recipe.digest, STUDY: self.identity},
+        )
 
     def begin(self, run: Run) -> None:
-        """The child run, made if there is none."""
-        if run.id not in self.ids:
-            self.ids[run.id] = self.tracker.run(
-                f"{self.identity}/{run.id}",
-                name=run.id,
-                parent=self.parent,
-                params={**run.cell.levels, "seed": run.seed, "cell": run.cell.label},
-                tags={"config_hash": run.recipe.digest},
-            )
+        """The child run is running: one that was scheduled, or one that an earlier process began."""
+        if run.id not in self.begun:
+            self._child(run, "RUNNING")
+            self.begun.add(run.id)
 
     def mirror(self, run: Run) -> None:
-        """Send what the run has logged since the last time."""
+        """Send what the run has logged since the last time, and watch the machine while it runs."""
         self.begin(run)
+        self.tracker.watch(self.ids[run.id])
         self.tracker.mirror(run.folder, self.ids[run.id])
 
-    def finish(self, run: Run, status: str) -> None:
-        """Send the rest, keep the config, and end the child run."""
-        self.mirror(run)
-        self.tracker.finish(self.ids[run.id], status, [path for path in [run.folder / CONFIG] if path.exists()])
+    def finish(self, run: Run, status: str, reason: str = "") -> None:
+        """Send the rest, keep config, datasets and samples, and end the child run, with the reason if it failed."""
+        self.begin(run)
+        self.tracker.mirror(run.folder, self.ids[run.id])
+        self.tracker.keep(run.folder, self.ids[run.id])
+        self.tracker.finish(self.ids[run.id], status, note=reason)
 
     def finish_study(self, folder: Path, complete: bool) -> None:
-        """Keep the report and its figures with the parent run, and end it."""
-        kept = [
-            path
-            for path in sorted([*folder.glob("*.*"), *folder.glob("figures/*")])
-            if path.suffix in (".md", ".csv", ".yaml", ".png")
-        ]
+        """Keep the report, its tables and its figures with the parent run, and end it."""
+        files = sorted([*folder.glob("*.*"), *folder.glob("figures/*"), *folder.glob("tables/*")])
+        kept = [path for path in files if path.suffix in (".md", ".html", ".csv", ".tex", ".yaml", ".png")]
         self.tracker.finish(self.parent, "FINISHED" if complete else "FAILED", kept)

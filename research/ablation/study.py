@@ -102,7 +102,7 @@ class _State:
             self.pending.append(run)
         else:
             self.trials.finish(run, None)
-            self.runs.finish(run, "FAILED")
+            self.runs.finish(run, "FAILED", outcome.reason)
         return run
 
     def value(self, run: Run) -> float:

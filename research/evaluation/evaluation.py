@@ -9,6 +9,9 @@ from research.component import require
 from research.evaluation.estimators import avg_at_k, pass_at_k
 from research.types import Group
 
+SAMPLED_PROMPTS, SAMPLED_COMPLETIONS = 8, 2
+"""How many completions of an evaluation are kept as text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -71,4 +74,19 @@ class Evaluation:
                 "truncated": sum(completion.truncated for completion in group.completions),
             }
             for group in groups
+        ]
+
+    def samples(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
+        """The first completions of the first prompts, as a person reads them: the same prompts each time."""
+        return [
+            {
+                "prompt": group.prompt.text,
+                "answer": group.prompt.answer,
+                "completion": completion.text,
+                "right": right,
+                "tokens": len(completion.token_ids),
+                "truncated": completion.truncated,
+            }
+            for group in groups[:SAMPLED_PROMPTS]
+            for completion, right in list(zip(group.completions, group.right, strict=True))[:SAMPLED_COMPLETIONS]
         ]

@@ -429,6 +429,7 @@ class RLModule(LightningModule):
             self.logger.log_metrics(metrics, step=self.steps_done)
             if isinstance(self.logger, RunLogger):
                 self.logger.log_items(self.evaluation.items(self.evaluated), step=self.steps_done)
+                self.logger.log_samples(self.evaluation.samples(self.evaluated), step=self.steps_done)
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 

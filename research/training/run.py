@@ -14,12 +14,13 @@ from lightning import Callback, Trainer
 
 from research.component import require
 from research.errors import UserError
-from research.tracking import ITEMS, METRICS, RunLogger, Tracker, merged_steps, replace_text
+from research.tracking import ITEMS, METRICS, RESULT, SAMPLES, RunLogger, Tracker, merged_steps, replace_text
+from research.tracking.contents import flattened
 from research.training.budget import Budget, BudgetWatch, watch_of
 from research.training.checkpoint import AtomicCheckpointIO
 from research.training.memory import peak_bytes
 
-RESULT, CONFIG, CHECKPOINT = "result.json", "config.yaml", "last.ckpt"
+CHECKPOINT = "last.ckpt"
 BEFORE = "before"
 """The folder, within a run's, of the run that it goes on from."""
 
@@ -133,7 +134,7 @@ def go_on(trainer: Trainer, module: Any, folder: Path, before: Path) -> None:
     watch_of(trainer).seconds = _summed_times(steps.values())["time/step_seconds"]
     if watch_of(trainer).share(module) >= 1:
         raise UserError(f"the run before, in {before}, has spent the whole budget of {watch_of(trainer).budget}")
-    for name in (METRICS, ITEMS):
+    for name in (METRICS, ITEMS, SAMPLES):
         replace_text(folder / name, (before / name).read_text())
 
 
@@ -212,9 +213,9 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
 def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest: str) -> Iterator[Callable[[], None]]:
     """Mirror the run in this folder to MLflow when the block ends, however it does; a resumed run keeps its own."""
     tracker = Tracker(uri, "runs", folder.parent / "mlartifacts")
-    run_id = tracker.run(
-        str(folder.resolve()), name=name, params={"seed": config["model"]["seed"]}, tags={"config_hash": digest}
-    )
+    params = flattened(config)
+    run_id = tracker.run(str(folder.resolve()), name=name, params=params, tags={"config_hash": digest})
+    tracker.watch(run_id)
     status = "FAILED"
     try:
         yield lambda: tracker.mirror(folder, run_id)
@@ -224,4 +225,5 @@ def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest
         raise
     finally:
         tracker.mirror(folder, run_id)
-        tracker.finish(run_id, status, [path for path in [folder / CONFIG] if path.exists()])
+        tracker.keep(folder, run_id)
+        tracker.finish(run_id, status)

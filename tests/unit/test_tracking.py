@@ -3,11 +3,16 @@
 import json
 import os
 from pathlib import Path
+from time import sleep
 
 import pytest
+import yaml
 
 from research.errors import UserError
 from research.tracking import RunLogger, Tracker, merged_steps, read_lines, replace_text
+from research.tracking.views import compare_view
+
+GSM8K = {"class_path": "NamedDataset", "init_args": {"name": "gsm8k"}}
 
 
 class TestRunLogger:
@@ -36,7 +41,9 @@ class TestRunLogger:
         ("after", "metrics", "items"), [(-1, [], []), (2, [0, 1, 2], [0]), (3, [0, 1, 2, 3, 3], [0, 3])]
     )
     def test_forgets_later_steps(self, after: int, metrics: list[int], items: list[int], logger: RunLogger) -> None:
+        logger.log_samples([{"prompt": "a"}], step=3)
         logger.forget_after(after)
+        assert [line["step"] for line in read_lines(logger.folder / "samples.jsonl")] == [3] * (after >= 3)
         assert [line["step"] for line in read_lines(logger.folder / "metrics.jsonl")] == metrics
         assert [line["step"] for line in read_lines(logger.folder / "items.jsonl")] == items
 
@@ -154,6 +161,73 @@ class TestTracker:
         assert mine.client.get_run(run_id).info.status == "FAILED"
         assert [entry.path for entry in mine.client.list_artifacts(run_id)] == ["config.yaml"]
         assert list((store[1] / "artifacts").rglob("config.yaml"))
+
+    def test_a_run_is_scheduled_until_it_begins_and_says_why_it_failed(self, store: tuple[str, Path]) -> None:
+        mine = tracker(store)
+        run_id = mine.run("planned", name="planned", status="SCHEDULED")
+        assert mine.client.get_run(run_id).info.status == "SCHEDULED"
+        assert mine.run("planned", name="planned") == run_id
+        assert tracker(store).run("planned", name="planned", status="SCHEDULED") == run_id
+        assert mine.client.get_run(run_id).info.status == "RUNNING"
+        mine.finish(run_id, "FAILED", note="the reward hung")
+        assert mine.client.get_run(run_id).data.tags["mlflow.note.content"] == "the reward hung"
+
+    def test_more_params_than_mlflow_takes_at_once(self, store: tuple[str, Path]) -> None:
+        params = {f"model.field{k}": str(k) for k in range(150)}
+        assert (
+            tracker(store).client.get_run(tracker(store).run("many", name="many", params=params)).data.params == params
+        )
+
+    def test_config_datasets_and_samples_are_kept_once(self, store: tuple[str, Path], tmp_path: Path) -> None:
+        mine = tracker(store)
+        run_id = mine.run("kept", name="kept")
+        config = {"data": {"train": {"class_path": "Arithmetic", "init_args": {"size": 9}}, "evaluation": GSM8K}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        counts = {"train": {"loaded": 9, "kept": 7}, "evaluation": {"loaded": 4}}
+        result = {"data_hashes": {"train": "aa", "evaluation": "bb"}, "data_counts": counts}
+        (tmp_path / "result.json").write_text(json.dumps(result))
+        RunLogger(tmp_path).log_samples([{"prompt": "1+1=", "completion": "#2", "right": True}], step=0)
+        RunLogger(tmp_path).log_samples([{"prompt": "1+1=", "completion": "#3", "right": False}], step=5)
+        mine.keep(tmp_path, run_id)
+        mine.keep(tmp_path, run_id)
+        kept = mine.client.get_run(run_id).inputs
+        assert kept is not None
+        inputs = {i.tags[0].value: i.dataset for i in kept.dataset_inputs}
+        assert {context: (d.name, d.digest) for context, d in inputs.items()} == {
+            "training": ("Arithmetic", "aa"),
+            "evaluation": ("gsm8k", "bb"),
+        }
+        assert json.loads(str(inputs["training"].profile))["num_rows"] == 7
+        table = json.loads(Path(mine.client.download_artifacts(run_id, "samples.json", str(tmp_path))).read_text())
+        assert table["columns"] == ["step", "prompt", "completion", "right"]
+        assert table["data"] == [[0, "1+1=", "#2", True], [5, "1+1=", "#3", False]]
+        tables = json.loads(mine.client.get_run(run_id).data.tags["mlflow.loggedArtifacts"])
+        assert tables == [{"path": "samples.json", "type": "table"}]
+
+    def test_the_machine_is_watched_while_a_run_runs(
+        self, store: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+        mine = tracker(store)
+        run_id = mine.run("watched", name="watched")
+        mine.watch(run_id)
+        mine.watch(run_id)
+        sleep(0.6)
+        mine.finish(run_id)
+        seen = history(store, run_id, "system/system_memory_usage_megabytes")
+        assert [step for step, _ in seen] == list(range(len(seen)))
+        assert seen[0][1] > 0
+
+    def test_the_cells_of_a_study_are_a_saved_view(self, store: tuple[str, Path]) -> None:
+        mine = tracker(store)
+        page = compare_view(mine, "1234abcd", "evaluation/avg_at_k")
+        assert page == f"/#/experiments/{mine.experiment_id}/runs?viewStateShareKey=1234abcd&compareRunsMode=CHART"
+        tags = mine.client.get_experiment(mine.experiment_id).tags
+        state = json.loads(tags["mlflow.sharedViewState.1234abcd"])
+        assert state["searchFilter"] == "tags.study = '1234abcd'"
+        assert mine.client.search_runs([mine.experiment_id], state["searchFilter"]) == []
+        assert state["compareRunCharts"][0]["metricKey"] == "evaluation/avg_at_k"
+        assert len({chart["uuid"] for chart in state["compareRunCharts"]}) == len(state["compareRunCharts"])
 
     @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "file:mlruns", "./mlruns", "mlruns", ""])
     def test_file_stores_are_refused(self, uri: str) -> None:

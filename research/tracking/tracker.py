@@ -1,0 +1,167 @@
+"""MLflow, filled from the files of run folders."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from research.errors import UserError
+from research.tracking.contents import CONFIG, TABLE, dataset_inputs, sample_columns
+from research.tracking.files import METRICS, read_lines
+
+TRAINED, EVALUATED = "time/step_seconds", "evaluation/avg_at_k"
+"""The metric that every line of a training step, and of an evaluation, has."""
+MOST_PARAMS = 100
+"""Parameters that MLflow takes at once."""
+
+
+class Tracker:
+    """One MLflow experiment, with runs found by a name that the harness gives them.
+
+    Args:
+        uri: a database (`sqlite:///…`, `postgresql://…`) or a server (`http://…`).
+        experiment: its name; made if it is not there.
+        artifacts: folder for artifacts of a new experiment on a database; ignored for a server.
+
+    Raises: UserError if the store cannot be reached.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path | None = None) -> None:
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        if uri.startswith("file:") or "://" not in uri:
+            raise UserError(
+                f"MLflow needs a database or a server, not {uri!r}: give sqlite:///FILE.db, postgresql://… or http://…"
+            )
+        self.uri = uri
+        try:
+            if uri.startswith("sqlite:///"):
+                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self.client = MlflowClient(tracking_uri=uri)
+            found = self.client.get_experiment_by_name(experiment)
+            location = artifacts.resolve().as_uri() if artifacts is not None and not uri.startswith("http") else None
+            self.experiment_id = found.experiment_id if found else self.client.create_experiment(experiment, location)
+        except (MlflowException, OSError) as error:
+            raise UserError(f"cannot use the MLflow store at {uri}: {str(error).splitlines()[0]}") from error
+        self._mirrored: dict[str, dict[str, int]] = {}
+        self._monitors: dict[str, Any] = {}
+
+    def run(
+        self,
+        key: str,
+        *,
+        name: str,
+        parent: str | None = None,
+        status: str = "RUNNING",
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """The id of the run with this key, made if there is none, its status, params and tags set.
+
+        Args:
+            key: what finds the run again; a tag holds its digest.
+            name: what the pages call it.
+            parent: id of the run that it stands below.
+            status: RUNNING, or SCHEDULED for one that has not begun; that leaves a run which has begun as it is.
+            params: set once, since MLflow lets no parameter change.
+            tags: replaced each time.
+        """
+        from mlflow.entities import Param, RunTag
+
+        digest = sha256(key.encode()).hexdigest()[:16]
+        known: Mapping[str, str] = {}
+        found = self.client.search_runs([self.experiment_id], f"tags.`research.key` = '{digest}'", max_results=1)
+        if found:
+            run_id, known = found[0].info.run_id, found[0].data.params
+            if status == "RUNNING":
+                self.client.update_run(run_id, status=status)
+        else:
+            parents = {"mlflow.parentRunId": parent} if parent else {}
+            created = self.client.create_run(
+                self.experiment_id, run_name=name, tags={"research.key": digest, **parents}
+            )
+            run_id = created.info.run_id
+            if status != "RUNNING":
+                self.client.update_run(run_id, status=status)
+        fresh = [Param(key, str(value)[:6000]) for key, value in (params or {}).items() if key not in known]
+        for start in range(0, max(1, len(fresh)), MOST_PARAMS):
+            self.client.log_batch(
+                run_id,
+                params=fresh[start : start + MOST_PARAMS],
+                tags=[RunTag(key, str(value)[:8000]) for key, value in (tags or {}).items()],
+            )
+        return run_id
+
+    def mirror(self, folder: Path, run_id: str) -> None:
+        """Log the steps of a run folder that MLflow does not have yet."""
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        done = dict(self._last_mirrored(run_id))
+        fresh = []
+        for line in read_lines(folder / METRICS):
+            step, kind = line.pop("step"), EVALUATED if EVALUATED in line else TRAINED
+            if step > done[kind]:
+                time = int((folder / METRICS).stat().st_mtime * 1000)
+                fresh += [Metric(name, value, time, step) for name, value in line.items()]
+                done[kind] = step
+        try:
+            for start in range(0, len(fresh), 1000):
+                self.client.log_batch(run_id, metrics=fresh[start : start + 1000])
+        except MlflowException as error:
+            raise UserError(
+                f"MLflow at {self.uri} did not take the metrics: {str(error).splitlines()[0]} "
+                "The runs' own files are complete up to their checkpoints; the same command continues."
+            ) from error
+        self._mirrored[run_id] = done
+
+    def _last_mirrored(self, run_id: str) -> dict[str, int]:
+        """The last step of each kind of line: an evaluation's comes after its step's, perhaps from a later process."""
+        if run_id not in self._mirrored:
+            history = {kind: self.client.get_metric_history(run_id, kind) for kind in (TRAINED, EVALUATED)}
+            self._mirrored[run_id] = {
+                kind: max((metric.step for metric in metrics), default=-1) for kind, metrics in history.items()
+            }
+        return self._mirrored[run_id]
+
+    def watch(self, run_id: str) -> None:
+        """Log what the machine is doing, as `system/…`, until the run is finished; a resumed run's series goes on."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        if run_id not in self._monitors:
+            monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)
+            monitor.start()
+            self._monitors[run_id] = monitor
+
+    def unwatch(self, run_id: str) -> None:
+        """Stop that, and log the rest."""
+        if (monitor := self._monitors.pop(run_id, None)) is not None:
+            monitor.finish()
+
+    def keep(self, folder: Path, run_id: str) -> None:
+        """Log what a run folder holds beside metrics: its config, its datasets, and some completions as a table."""
+        if (folder / CONFIG).exists():
+            self.client.log_artifact(run_id, str(folder / CONFIG))
+        if datasets := dataset_inputs(folder):
+            self.client.log_inputs(run_id, datasets)
+        if columns := sample_columns(folder):
+            with TemporaryDirectory() as scratch:
+                table = Path(scratch) / TABLE
+                table.write_text(json.dumps(columns))
+                self.client.log_artifact(run_id, str(table))
+            self.client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": TABLE, "type": "table"}]))
+
+    def finish(self, run_id: str, status: str = "FINISHED", artifacts: Iterable[Path] = (), note: str = "") -> None:
+        """End a run, keeping these files as its artifacts, with a note that its page shows: why it failed."""
+        self.unwatch(run_id)
+        for path in artifacts:
+            self.client.log_artifact(run_id, str(path))
+        if note:
+            self.client.set_tag(run_id, "mlflow.note.content", note[:8000])
+        self.client.set_terminated(run_id, status)
