@@ -134,6 +134,7 @@ class Tracker:
         """Log what the machine is doing, as `system/…`, until the run is finished; a resumed run's series goes on."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
         if run_id not in self._monitors:
             monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)
             monitor.start()
