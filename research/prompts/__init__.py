@@ -11,7 +11,7 @@ from research.prompts.countdown import Countdown
 from research.prompts.datamodule import PromptData
 from research.prompts.description import Description, Fields
 from research.prompts.extraction import Extraction, Formula, LastBoxed, Pattern, WholeField, WholeNumber
-from research.prompts.filters import DistinctQuestions, DropLongest, FieldRange, Filter, MaxLength
+from research.prompts.filters import AnswerMatches, DistinctQuestions, DropLongest, FieldRange, Filter, MaxLength
 from research.prompts.gym import ReasoningGym
 from research.prompts.hub import HubDataset
 from research.prompts.jsonl import LocalJsonl
@@ -23,6 +23,7 @@ from research.prompts.stream import PromptStream
 from research.prompts.targets import LengthTarget, NoTarget, Targets
 
 __all__ = [
+    "AnswerMatches",
     "Arithmetic",
     "Chat",
     "ChatTemplate",

@@ -4,7 +4,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -78,13 +78,42 @@ class MaxLength(Filter):
     """What lengths are counted in, the policy's tokens or characters."""
     longest: int
     """Greatest length; at least 1."""
+    solution: bool = False
+    """Whether the length is that of the prompt and its reference solution."""
 
     def __post_init__(self) -> None:
         require(self.longest >= 1, f"MaxLength: longest is at least 1, got {self.longest}")
 
     def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
         lengths = _lengths(prompts, self.unit, tokenizer)
+        if self.solution:
+            solutions = [replace(prompt, text=str(prompt.meta.get("solution", ""))) for prompt in prompts]
+            lengths = [sum(pair) for pair in zip(lengths, _lengths(solutions, self.unit, tokenizer), strict=True)]
         return [prompt for prompt, length in zip(prompts, lengths, strict=True) if length <= self.longest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerMatches(Filter):
+    r"""Only prompts whose whole reference answer a regular expression matches.
+
+    Example:
+        >>> rows = [Prompt(id=x, text="q", answer=x) for x in ("-1,024.5", "x+1", "7 or 8")]
+        >>> numbers = AnswerMatches(pattern=r"-?\d[\d,]*(\.\d+)?")
+        >>> [prompt.answer for prompt in numbers(prompts=rows, held_out=[], tokenizer=None)]
+        ['-1,024.5']
+    """
+
+    pattern: str
+    """The regular expression."""
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"AnswerMatches: {self.pattern!r} is no regular expression: {error}") from error
+
+    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+        return [prompt for prompt in prompts if re.fullmatch(self.pattern, prompt.answer)]
 
 
 @dataclass(frozen=True, kw_only=True)

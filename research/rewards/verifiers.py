@@ -117,6 +117,8 @@ class NumericAnswer(Verifier):
     """Reward of an accepted completion."""
     wrong: float = -1.0
     """Reward of any other."""
+    closing: str = ""
+    """What ends the answer behind the marker; "" the closing tag of a marker that is a tag, or else the text's end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,6 +130,9 @@ class NumericAnswer(Verifier):
 
     def _number(self, completion: Completion) -> Fraction | None:
         text = last_number(completion.text) if self.marker == "" else answer_after(self.marker, completion.text)
+        if self.closing and text is not None:
+            text, closed, _ = text.partition(self.closing)
+            text = text if closed else None
         return None if completion.truncated or text is None else number(text)
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | None:

@@ -1,5 +1,6 @@
 """The source slot: whose completions train."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy, deepcopy
@@ -83,10 +84,23 @@ class Demonstrations(Source):
 
     Each prompt carries its solution in `meta["solution"]`. One that is longer than the limit is cut there.
 
+    Args:
+        template: what is imitated, with `{solution}` and `{answer}` where the prompt's own stand.
+        remove: regular expressions; what they match is taken out of the solution first.
+
     Source: Shao et al. 2024, DeepSeekMath, eq. 6 (arXiv:2402.03300).
     """
 
     samples = False
+
+    def __init__(self, template: str = "{solution}", remove: Sequence[str] = ()) -> None:
+        if "{solution}" not in template:
+            raise ValueError(f"Demonstrations: template has a place for {{solution}}, got {template!r}")
+        try:
+            self.removed = [re.compile(pattern) for pattern in remove]
+        except re.error as error:
+            raise ValueError(f"Demonstrations: remove holds regular expressions, got {error.pattern!r}") from error
+        self.template = template
 
     def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -105,6 +119,9 @@ class Demonstrations(Source):
                 f"prompt {prompt.id} has no reference solution to imitate: name the field that holds it in the data's "
                 "field map, or take another rollouts.source"
             )
+        for pattern in self.removed:
+            solution = pattern.sub("", solution)
+        solution = self.template.replace("{answer}", prompt.answer).replace("{solution}", solution)
         ids = [*self.tokenizer(solution, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
         completion = Completion(
             token_ids=tuple(ids[:limit]),

@@ -15,6 +15,7 @@ NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 TINY = {"run.steps": 1, "run.evaluate_every": 1, "data.evaluation.init_args.size": 2}
 BATCH = SMALL["data.prompts_per_step"] * SMALL["model.rollouts.completions_per_prompt"]
 SPECIAL: dict[str, dict[str, Any]] = {
+    "priming": {"model.rollouts.completions_per_prompt": 1, "data.prompts_per_step": BATCH},
     "sft": {"model.rollouts.completions_per_prompt": 1, "data.prompts_per_step": BATCH},
     "sft_then_grpo": {"run.steps": 5, "after.model.rollouts.completions_per_prompt": 1},  # four steps imitate
     "grpo_iterative": {"run.steps": 2, "model.iterations.steps": 1, "model.iterations.reward_model.prompts": 6},

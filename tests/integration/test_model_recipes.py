@@ -13,6 +13,7 @@ from research.config import parse, read_recipe
 from research.fit import fit
 from research.policy import character_tokenizer
 from research.tracking import merged_steps
+from research.training.budget import tokens_processed
 
 RECIPES = sorted((EXPERIMENTS / "models").glob("*.yaml"))
 SMALL: dict[str, Any] = {
@@ -39,6 +40,7 @@ def rows(path: Path, numbers: range) -> str:
         text = f"A box holds {n} pens. How many do 2 boxes hold?"
         made.append(
             {"question": text, "problem": text, "prompt": text, "solution": f"{2 * n}", "answer": f"#### {2 * n}"}
+            | {"expected_answer": f"{2 * n}", "generated_solution": f"<think>2 * {n}</think>"}
         )
         if "aime" in path.name:
             made[-1]["answer"] = f"{2 * n}"
@@ -76,13 +78,15 @@ def test_a_step_of_a_small_model(path: Path, tmp_path: Path) -> None:
         "data.train.init_args.path": rows(tmp_path / "train.jsonl", range(2, 10)),
         "data.evaluation.init_args.path": rows(tmp_path / f"{name}.jsonl", range(20, 22)),
     }
+    if "priming" in path.stem:
+        files["model.rollouts.completions_per_prompt"] = 1
     recipe = parse(replaced(written, {**SMALL, **files, "model.policy.path": model(tmp_path / "model", kind)}))
     fit(recipe, tmp_path / "run")
     measured = merged_steps(tmp_path / "run")[1]
-    assert measured["cost/tokens_sampled"] > 0
+    assert tokens_processed(measured) > 0
     assert "evaluation/avg_at_k" in measured
     assert measured["cost/optimizer_steps"] > 0 or measured["cost/groups_dropped"] > 0
 
 
-def test_there_are_four() -> None:
-    assert len(RECIPES) == 4
+def test_there_are_five() -> None:
+    assert len(RECIPES) == 5
