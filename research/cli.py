@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _evaluation_arguments(command)
     ablate = command("ablate", "Run a study until every cell is complete, then write its report.")
     ablate.add_argument("study", type=Path, help="a file under experiments/ablations/")
+    ablate.add_argument("scale", type=Path, nargs="?", help="a file under experiments/ablations/scales/")
     ablate.add_argument("--output", type=Path, help="results folder; default results/<study>")
     ablate.add_argument("--workers", type=int, help="processes at once; default: one a core")
     ablate.add_argument("--threads", type=int, default=1, help="torch threads of each process; default 1")
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", type=Path, help="results/<study>")
     report.add_argument("--tracking", **tracking)  # pyright: ignore
     resolve = command("resolve", "Print a recipe's complete resolved config, or a study's cells.")
-    resolve.add_argument("recipe", nargs="+", type=Path, help="a recipe and overlays, or one study file")
+    resolve.add_argument("recipe", nargs="+", type=Path, help="a recipe and overlays, or a study and a scale")
     command("components", "List every component: slot, equation, source, fields.")
     command("datasets", "List the public datasets that a recipe can call by name.")
     ui = command("ui", "Open the MLflow pages on this machine only (127.0.0.1).")
@@ -206,11 +207,13 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
     from dataclasses import replace
 
     from research.ablation.plan import make_plan
-    from research.ablation.spec import read_study
+    from research.ablation.spec import at_scale, read_study
     from research.ablation.study import Stores, run_study
     from research.reporting import terminal_table, write_report
 
     spec = read_study(known.study)
+    if known.scale is not None:
+        spec = at_scale(spec, known.scale)
     for name in ("workers", "threads"):
         if (count := getattr(known, name)) is not None and count < 1:
             raise UserError(f"--{name} is at least 1, got {count}")
@@ -297,11 +300,13 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _resolve(known: argparse.Namespace, rest: list[str]) -> int:
     from research.ablation.plan import make_plan
-    from research.ablation.spec import read_study
+    from research.ablation.spec import at_scale, read_study
     from research.config import override, parse, read_recipe, read_yaml
 
     if "factors" in read_yaml(known.recipe[0]):
         spec = read_study(known.recipe[0])
+        for scale in known.recipe[1:]:
+            spec = at_scale(spec, scale)
         _print_plan(make_plan(spec, RESULTS / spec.name))
     else:
         print(parse(override(read_recipe(known.recipe), rest)).text, end="")

@@ -274,6 +274,11 @@ SLOTS: Mapping[str, type] = {
 """The slot that the last word of a config path stands for."""
 
 
+def component_classes() -> set[str]:
+    """The names of everything that may stand in a slot."""
+    return {kind.__name__ for slot in {Component, *SLOTS.values()} for kind in _subclasses(slot)}
+
+
 def component_names(path: str) -> list[str]:
     """The classes that may stand at a config path, by name."""
     return sorted(kind.__name__ for kind in _subclasses(SLOTS.get(path.rpartition(".")[2], Component)))

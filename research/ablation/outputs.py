@@ -42,11 +42,12 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
         "design": spec.design,
         **spec.options,
         "base": spec.base,
-        "hold": dict(spec.hold),
+        "hold": {**spec.hold, **(spec.overlay.nodes if spec.overlay else {})},
         "seeds": list(spec.seeds),
         "metric": dict(spec.metric),
         "paper": [_from_root(spec.resolved(paper)) for paper in spec.papers] or None,
         "scale": spec.scale,
+        **({"overlay": spec.overlay.path, "left_out": list(spec.left_out)} if spec.overlay else {}),
         "steps": plan.steps,
         "budget": str(plan.budget),
         "protocol": {

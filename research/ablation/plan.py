@@ -7,6 +7,7 @@ from typing import Any
 
 from research.ablation.designs import Cell, Comparison, Fractional, design_cells
 from research.ablation.fractions import Aliases, aliases_of
+from research.ablation.nodes import covers, differences
 from research.ablation.spec import METHODS, StudySpec
 from research.config import Recipe, parse
 from research.errors import UserError
@@ -94,7 +95,7 @@ def check_difference(spec: StudySpec, reference: Cell, cell: Cell, recipes: Mapp
     moved = [factor for factor in spec.factors if cell.levels[factor] != reference.levels[factor]]
     named = [path for factor in moved for path in spec.factors[factor][cell.levels[factor]]]
     for path in differences(recipes[reference.id].config, recipes[cell.id].config):
-        if not any(f"{path}.".startswith(f"{name}.") for name in named):
+        if not any(covers(name, path) for name in named):
             raise UserError(
                 f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names"
             )
@@ -111,7 +112,7 @@ def check_same_start_and_budget(reference: Cell, cell: Cell, recipes: Mapping[st
     """
     one, other = recipes[reference.id].config, recipes[cell.id].config
     for path in differences(one, other):
-        if any(f"{path}.".startswith(f"{same}.") for same in SAME):
+        if any(covers(same, path) for same in SAME):
             raise UserError(f"methods {reference.label} and {cell.label} differ at {path}: hold it, to compare them")
     if one["run"]["steps"] and completions_a_step(one) != completions_a_step(other):
         raise UserError(
@@ -123,17 +124,3 @@ def check_same_start_and_budget(reference: Cell, cell: Cell, recipes: Mapping[st
 def completions_a_step(config: Mapping[str, Any]) -> int:
     """Prompts a step times completions a prompt."""
     return config["data"]["prompts_per_step"] * config["model"]["rollouts"]["completions_per_prompt"]
-
-
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """The dotted paths at which two configs differ; lists are compared whole.
-
-    Example:
-        >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4})
-        ['a.c', 'd']
-    """
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        keys = [*one, *(key for key in other if key not in one)]
-        below = [differences(one.get(key), other.get(key), f"{path}.{key}" if path else str(key)) for key in keys]
-        return [found for paths in below for found in paths]
-    return [] if one == other else [path]

@@ -1,19 +1,17 @@
 """The study file: base recipe, factors, levels, design, seeds, metric; all of it checked before anything runs."""
 
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from research.ablation.designs import OPTIONS
+from research.ablation.nodes import Nodes, compose, covers
+from research.ablation.scale import Scale, read_scale
 from research.config import read_recipe, read_yaml
 from research.errors import UserError
 
-Nodes = Mapping[str, Any]
-"""Config path → the whole node that stands there."""
 METHODS = "methods"
 """The design whose one factor has whole recipes as its levels."""
 
@@ -50,6 +48,10 @@ class StudySpec:
     """The papers' tables, relative to the study file, `file` or `file#model/metric`; the first stands beside ours."""
     scale: str = ""
     """Model, data and budget, in words, for the report."""
+    overlay: Scale | None = None
+    """The scale that the study is laid out at; None for the study file's own."""
+    left_out: Sequence[str] = ()
+    """Levels that the scale cannot have, each with the reason."""
 
     @property
     def papers(self) -> list[str]:
@@ -58,53 +60,31 @@ class StudySpec:
 
     @property
     def base_config(self) -> dict[str, Any]:
-        """The base recipe with `hold` in place.
+        """The base recipe with `hold` and the scale's nodes in place.
 
         Raises: UserError if the recipe cannot be read or lacks a held path.
         """
-        config = read_recipe([self.resolved(self.base)])
-        return compose(config, self.hold, "hold")
+        return self._held(self.base)
+
+    def _held(self, recipe: str) -> dict[str, Any]:
+        config = compose(read_recipe([self.resolved(recipe)]), self.hold, "hold")
+        return compose(config, self.overlay.nodes, self.overlay.path) if self.overlay else config
 
     def resolved(self, relative: str) -> Path:
         """A path written in the study file, from here."""
         return (Path(self.path).parent / relative).resolve()
 
     def config(self, levels: Mapping[str, str], seed: int, overlays: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The complete config of one run: `hold`, then the nodes of every factor's level, then the seed."""
+        """The complete config of one run: what is held, the nodes of every factor's level, the scale, the seed."""
         config = self.base_config
         for factor, level in levels.items():
             nodes, what = self.factors[factor][level], f"factor {factor}, level {level}"
-            if isinstance(nodes, str):
-                config = compose(read_recipe([self.resolved(nodes)]), self.hold, "hold")
-            else:
-                config = compose(config, nodes, what)
+            config = self._held(nodes) if isinstance(nodes, str) else compose(config, nodes, what)
+        if self.overlay:
+            config = self.overlay.adapt(config)
         config = compose(config, overlays or {}, "override")
         config["model"]["seed"] = seed
         return config
-
-
-def compose(config: Mapping[str, Any], nodes: Nodes, what: str) -> dict[str, Any]:
-    """A config with whole nodes replaced; nothing is merged.
-
-    Args:
-        config: nested mappings; untouched.
-        nodes: path → node.
-        what: names the source of the nodes in the error.
-
-    Raises: UserError if the config has no such path.
-    """
-    composed = deepcopy(dict(config))
-    for path, node in nodes.items():
-        *parents, leaf = path.split(".")
-        try:
-            parent = reduce(lambda at, key: at[key], parents, composed)
-            known = leaf in parent
-        except (KeyError, TypeError):
-            known = False
-        if not known:
-            raise UserError(f"{what}: the base recipe has no {path}")
-        parent[leaf] = deepcopy(node)  # pyright: ignore[reportPossiblyUnboundVariable]
-    return composed
 
 
 _KEYS = {"question", "base", "design", "seeds", "metric", "factors", "hold", "baseline", "labels", "paper", "scale"}
@@ -136,6 +116,54 @@ def read_study(path: Path) -> StudySpec:
         raise UserError(f"{path}: labels names {unknown[0]}, which is not a factor")
     options = {key: content.pop(key) for key in OPTIONS if key in content}
     return StudySpec(name=path.stem, path=str(path), options=options, **content)
+
+
+def at_scale(spec: StudySpec, path: Path) -> StudySpec:
+    """The study at another scale, in a results folder of its own.
+
+    Args:
+        spec: a study at its own scale.
+        path: the scale's file.
+
+    Raises: UserError if the file is wrong, or the study cannot do without what the scale lacks.
+    """
+    scale = read_scale(path)
+    if scale.seeds is not None:
+        check_seeds(f"{path}: seeds", scale.seeds)
+    factors, left_out = {}, []
+    for factor, levels in spec.factors.items():
+        levels = {**levels, **_replaced(path, factor, levels, scale.factors.get(factor, {}))}
+        lost = {}
+        for level, nodes in levels.items():
+            there = read_recipe([spec.resolved(nodes)]) if isinstance(nodes, str) else nodes
+            if (reason := scale.lacking(there)) is not None:
+                lost[level] = reason
+        factors[factor] = {level: nodes for level, nodes in levels.items() if level not in lost}
+        if len(factors[factor]) < 2:
+            raise UserError(f"{path}: {factor} has fewer than two levels here; {'; '.join(lost.values())}")
+        left_out += [f"{factor} = {level} is left out, for its {reason}" for level, reason in lost.items()]
+    first = next(iter(next(iter(factors.values())).values()))
+    return replace(
+        spec,
+        name=f"{spec.name}-{path.stem}",
+        base=first if spec.design == METHODS else spec.base,
+        seeds=list(scale.seeds) if scale.seeds is not None else spec.seeds,
+        factors=factors,
+        scale=scale.words or spec.scale,
+        overlay=scale,
+        left_out=left_out,
+    )
+
+
+def _replaced(
+    path: Path, factor: str, levels: Mapping[str, Nodes | str], over: Mapping[str, Nodes]
+) -> Mapping[str, Nodes]:
+    """A scale's own nodes for levels that the study has."""
+    for level, nodes in over.items():
+        known = levels.get(level)
+        if not isinstance(known, Mapping) or set(known) != set(nodes):
+            raise UserError(f"{path}: factor {factor}, level {level} is not a level of the study with the same paths")
+    return over
 
 
 def check_seeds(what: str, seeds: Any) -> None:
@@ -182,7 +210,7 @@ def _check_factors(path: Path, factors: Any) -> None:
 
 
 def _overlap(one: str, other: str) -> bool:
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+    return covers(one, other) or covers(other, one)
 
 
 def _paths_of(what: str, levels: Any) -> set[str]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from conftest import EXPERIMENTS, parsed
 
-from research.ablation.plan import Plan, differences, make_plan
-from research.ablation.spec import read_study
-from research.config import read_yaml
+from research.ablation.nodes import differences
+from research.ablation.plan import Plan, make_plan
+from research.ablation.spec import StudySpec, at_scale, read_study
+from research.config import parse, read_yaml
 
 STUDIES = sorted((EXPERIMENTS / "ablations").glob("*.yaml"))
 LADDER = EXPERIMENTS / "ablations" / "dapo_ladder.yaml"
@@ -89,3 +90,42 @@ class TestDapo:
             assert set(row["levels"]) == set(factors)
             assert all(level in factors[factor] for factor, level in row["levels"].items())
         assert [row["levels"] for row in rows] == [dict(cell.levels) for cell in planned(LADDER).cells]
+
+
+SCALES: Mapping[str, tuple[str, ...]] = {
+    "one_gpu": tuple(path.stem for path in STUDIES),
+    "paper_dapo": ("dapo_ladder", "dapo_leave_one_out", "dapo_add_one_in", "dapo_factorial", "dapo_fractional"),
+    "paper_gtpo": ("entropy_weighting",),
+    "paper_dr_grpo": ("length_bias",),
+    "paper_deepseekmath": ("grpo_family",),
+}
+"""Scale → the studies that are laid out at it."""
+
+
+def at(scale: str, study: str) -> StudySpec:
+    return at_scale(
+        read_study(EXPERIMENTS / "ablations" / f"{study}.yaml"), EXPERIMENTS / "ablations" / "scales" / f"{scale}.yaml"
+    )
+
+
+class TestEveryScale:
+    def test_there_are_no_others(self) -> None:
+        assert {path.stem for path in (EXPERIMENTS / "ablations" / "scales").glob("*.yaml")} == set(SCALES)
+
+    @pytest.mark.parametrize("scale", SCALES)
+    def test_a_cell_of_it_parses(self, scale: str) -> None:
+        spec = at(scale, "length_control" if scale == "one_gpu" else SCALES[scale][0])
+        levels = {factor: list(levels)[-1] for factor, levels in spec.factors.items()}
+        config = parse(spec.config(levels, spec.seeds[0])).config
+        assert config["model"]["policy"]["path"] != "builtin"
+        assert config["trainer"]["accelerator"] == "gpu"
+        assert "'class_path': 'research.rewards.ExactAnswer'" not in str(config)
+        assert "'class_path': 'research.prompts.Arithmetic'" not in str(config)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("scale", "study"), [(scale, study) for scale in SCALES for study in SCALES[scale]])
+    def test_every_study_of_it_can_be_planned(self, scale: str, study: str) -> None:
+        spec = at(scale, study)
+        plan = make_plan(spec, Path("nowhere"))
+        assert len({run.recipe.digest for run in plan.runs}) == len(plan.runs)
+        assert plan.spec.name == f"{study}-{scale}"

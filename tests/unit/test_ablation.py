@@ -15,9 +15,10 @@ from conftest import refused
 
 from research.ablation.designs import Cell, Comparison, design_cells
 from research.ablation.live import StudyView
-from research.ablation.plan import Plan, Run, check_difference, differences, make_plan
+from research.ablation.nodes import compose, differences
+from research.ablation.plan import Plan, Run, check_difference, make_plan
 from research.ablation.records import Runs, Trials
-from research.ablation.spec import StudySpec, compose, read_study
+from research.ablation.spec import StudySpec, read_study
 from research.ablation.study import ATTEMPTS, _State
 from research.ablation.worker import Outcome, Worker
 from research.config import Recipe, parse, read_recipe

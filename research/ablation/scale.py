@@ -1,0 +1,112 @@
+"""Scales: one study, with another model, other data and another budget, in a file of its own.
+
+A study file says what is compared, at the built-in scale; a scale says what its cells become elsewhere: which nodes are
+replaced, and which arguments of a component follow from the scale wherever that component stands.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from research.ablation.nodes import Nodes, at, compose, has
+from research.config import component_classes, read_recipe, read_yaml
+from research.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What a scale does to the config of every cell."""
+
+    path: str
+    """The scale's file."""
+    words: str = ""
+    """Model, data and budget, for the report."""
+    seeds: Sequence[int] | None = None
+    """Instead of the study's; None for the study's."""
+    nodes: Nodes = field(default_factory=dict)
+    """Nodes replaced in every cell before its levels are laid over it."""
+    factors: Mapping[str, Mapping[str, Nodes]] = field(default_factory=dict)
+    """Factor → level → nodes, in place of the study's where it has such a factor."""
+    where: Nodes = field(default_factory=dict)
+    """Nodes replaced where they are there and not null, after the levels."""
+    components: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Class → `class_path` and `init_args` laid over every such component, after the levels; null drops an argument."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """Class, or path of a node that is not null → why this scale cannot have it."""
+
+    def adapt(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A composed config with `components` and `where` in place."""
+        adapted = _adapted(config, self.components)
+        there = {path: node for path, node in self.where.items() if has(adapted, path)}
+        return compose(adapted, there, self.path)
+
+    def lacking(self, node: Any) -> str | None:
+        """The first thing in a config or a level's nodes that this scale cannot have, and why; or None."""
+        names = set(_class_names(node))
+        for lack, reason in self.lacks.items():
+            flat = node.get(lack) if isinstance(node, Mapping) else None
+            if lack in names or flat is not None or ("." in lack and has(node, lack) and at(node, lack) is not None):
+                return f"{lack}: {reason}"
+        return None
+
+
+_KEYS = ("scale", "seeds", "recipe", "take", "hold", "factors", "where", "components", "lacks")
+
+
+def read_scale(path: Path) -> Scale:
+    """A checked scale file.
+
+    Its keys: `scale` (words), `seeds`, `recipe` and `take` (a recipe, relative to the file, and the paths taken from
+    it), `hold` (path → node, over what was taken), `factors`, `where`, `components` and `lacks`.
+
+    Raises: UserError if a key, a taken path or a component is unknown.
+    """
+    content = {key: value for key, value in read_yaml(path).items() if value is not None}
+    if unknown := sorted(str(key) for key in content if key not in _KEYS):
+        raise UserError(f"{path}: no key is called {unknown[0]}; a scale has {', '.join(_KEYS)}")
+    for key in ("hold", "factors", "where", "components", "lacks"):
+        if not isinstance(content.get(key, {}), dict):
+            raise UserError(f"{path}: {key} holds keys, each with its value")
+    taken = content.get("take", [])
+    if not isinstance(taken, list) or bool(taken) != ("recipe" in content):
+        raise UserError(f"{path}: take is a list of paths that are taken from recipe; give both, or neither")
+    for name in [*content.get("components", {}), *(one for one in content.get("lacks", {}) if "." not in one)]:
+        if name not in component_classes():
+            raise UserError(f"{path}: no component is called {name}")
+    source = read_recipe([(path.parent / content["recipe"]).resolve()]) if taken else {}
+    if lost := [one for one in taken if not has(source, one)]:
+        raise UserError(f"{path}: {content['recipe']} has no {lost[0]}")
+    return Scale(
+        path=str(path),
+        words=content.get("scale", ""),
+        seeds=content.get("seeds"),
+        nodes={**{one: at(source, one) for one in taken}, **content.get("hold", {})},
+        **{key: content[key] for key in ("factors", "where", "components", "lacks") if key in content},
+    )
+
+
+def _adapted(node: Any, components: Mapping[str, Mapping[str, Any]]) -> Any:
+    if isinstance(node, Mapping):
+        changed = {key: _adapted(value, components) for key, value in node.items()}
+        if (over := components.get(_name(node))) is not None:
+            arguments = {**(changed.get("init_args") or {}), **over.get("init_args", {})}
+            changed["class_path"] = over.get("class_path", changed["class_path"])
+            changed["init_args"] = {key: deepcopy(value) for key, value in arguments.items() if value is not None}
+        return changed
+    return [_adapted(one, components) for one in node] if isinstance(node, list) else node
+
+
+def _class_names(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        yield _name(node)
+        for value in node.values():
+            yield from _class_names(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _class_names(value)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    return str(node.get("class_path", "")).rpartition(".")[2]
