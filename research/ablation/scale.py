@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from research.ablation.nodes import Nodes, at, compose, has
-from research.config import component_classes, read_recipe, read_yaml
+from research.config import SECTIONS, component_classes, read_recipe, read_yaml
 from research.errors import UserError
 
 
@@ -47,7 +47,7 @@ class Scale:
         names = set(_class_names(node))
         for lack, reason in self.lacks.items():
             flat = node.get(lack) if isinstance(node, Mapping) else None
-            if lack in names or flat is not None or ("." in lack and has(node, lack) and at(node, lack) is not None):
+            if lack in names or flat is not None or (has(node, lack) and at(node, lack) is not None):
                 return f"{lack}: {reason}"
         return None
 
@@ -72,7 +72,10 @@ def read_scale(path: Path) -> Scale:
     taken = content.get("take", [])
     if not isinstance(taken, list) or bool(taken) != ("recipe" in content):
         raise UserError(f"{path}: take is a list of paths that are taken from recipe; give both, or neither")
-    for name in [*content.get("components", {}), *(one for one in content.get("lacks", {}) if "." not in one)]:
+    for name in [
+        *content.get("components", {}),
+        *(one for one in content.get("lacks", {}) if "." not in one and one not in SECTIONS),
+    ]:
         if name not in component_classes():
             raise UserError(f"{path}: no component is called {name}")
     source = read_recipe([(path.parent / content["recipe"]).resolve()]) if taken else {}
