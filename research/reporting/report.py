@@ -134,7 +134,8 @@ def _costs(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
     table = means_table(analysis, COSTS)
     if table is None:
         return None
-    note = "Mean over complete runs, whole run. Cells are compared at equal steps: read a gain beside what it cost."
+    held = "steps" if analysis.results.study.steps is not None else "budgets"
+    note = f"Mean over complete runs, whole run. Cells are compared at equal {held}: read a gain beside what it cost."
     return Section(title="Cost", blocks=(note, table, *_drawn(figures, "costs")))
 
 
