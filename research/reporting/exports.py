@@ -80,6 +80,7 @@ def latex(table: Table) -> str:
     style.format(escape="latex").format_index(escape="latex", axis=1)
     columns = "".join("l" if left else "r" for left in table.left)
     text = str(style.to_latex(hrules=True, column_format=columns))
+    text = re.sub(r"^\[", "{[}", text, flags=re.MULTILINE)  # else an argument of the row above
     return "".join(_TEX.get(letter, letter) for letter in text)
 
 

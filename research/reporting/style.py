@@ -2,9 +2,10 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,6 +21,8 @@ LINES = ("-", "--", ":", "-.")
 INK = "#1b1b1b"
 """Text, axes, and the cell whose colour is black; the page's own colour of text in a page."""
 GRID = "#e6e6e6"
+FAINT = "#7a7a7a"
+"""What is there to compare with; between black and white, so that it is seen on both."""
 THEMED = {INK: "currentColor", GRID: "var(--line)"}
 """Colours that a page sets, so that a drawing can be read on light and on dark."""
 STYLE: dict[Any, Any] = {
@@ -65,10 +68,18 @@ def legend(figure: Figure, ax: Axes, *, inside_up_to: int = 4) -> None:
         ax.legend(handles, labels, loc="best")
 
 
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Below all axes, in as many columns as fit; the figure grows by as much."""
+    entry = 0.6 + 0.1 * max(len(label) for label in labels)
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
+    figure.set_figheight(figure.get_figheight() + ENTRY_INCHES * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
 def start_line(draw: Callable[..., object], analysis: Analysis, *, scale: float) -> None:
     """The warm start's metric as a dashed line, by `axhline` or `axvline`."""
     if analysis.start.n:
-        draw(scale * analysis.start.mean, color="#555555", linestyle=(0, (4, 3)), linewidth=1.3, label="Warm start")
+        draw(scale * analysis.start.mean, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.3, label="Warm start")
 
 
 def inline_svg(figure: Figure, name: str) -> str:
