@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 QUANTITIES: Mapping[str, str] = {
-    "mask": "bool [B T], True where a completion token counts",
-    "lengths": "int [N G], completion tokens, the end token included",
+    "mask": "bool [B T], True where a completion token counts: it is the policy's own, neither padding nor a tool's",
+    "lengths": "int [N G], completion tokens, the end token and a tool's included",
     "truncated": "bool [B], the completion was cut at the limit",
     "token_ids": "int [B T], the completions' tokens; 0 on padding",
     "right": "bool [N G], whether every verifier accepted the completion",

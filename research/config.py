@@ -262,6 +262,7 @@ SLOTS: Mapping[str, type] = {
     "retire": research.rollouts.Retire,
     "gates": research.objective.Gate,
     "sampler": research.rollouts.Sampler,
+    "tool": research.rollouts.Tool,
     "source": research.rollouts.Source,
     "train": research.prompts.PromptSource,
     "evaluation": research.prompts.PromptSource,

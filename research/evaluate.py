@@ -13,6 +13,7 @@ from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import SETTINGS, Record, item_of
 from research.fit import at_hand_over, checkpoint_in, first_rank
 from research.tracking import CONFIG
+from research.training.measures import tool_measures
 from research.training.run import trainer_settings
 
 START = "@start"
@@ -78,7 +79,7 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
             module.evaluation_seed = seed
             trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=False)
             items += [item_of(group, seed, module.rewards.answer) for group in module.evaluated]
-            metrics.append(module.evaluation.metrics(module.evaluated))
+            metrics.append(module.evaluation.metrics(module.evaluated) | tool_measures(module.evaluated, "evaluation"))
             path = None  # loaded
     decoding = module.evaluation_decoding
     return Record(

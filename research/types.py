@@ -3,8 +3,8 @@
 Axes: N prompts, G completions a prompt, B = N·G rows (row n·G + g is completion g of prompt n), T completion tokens.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import isnan
 from typing import Any, Literal
 
@@ -35,17 +35,40 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """What a tool wrote into a completion, where the policy called it."""
+
+    start: int
+    """The index of the tool's first token among the completion's."""
+    tokens: int
+    """How many tokens the tool wrote; fewer than its whole answer where the limit cut it."""
+    failed: bool
+    """Whether the answer says that there is none."""
+
+    def cut(self, limit: int) -> "ToolCall":
+        """The same in a completion that is cut after `limit` tokens; it starts before that."""
+        return replace(self, tokens=min(self.tokens, limit - self.start))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Completion:
     """What the sampler generated for one prompt."""
 
     token_ids: tuple[int, ...]
-    """The generated tokens, the end token included when there is one; at least one token."""
+    """The tokens, the end token included when there is one; at least one token. A tool's are among them."""
     rollout_logprobs: tuple[float, ...]
-    """The sampler's log-probability of each token, after temperature and truncation; nats."""
+    """The sampler's log-probability of each token, after temperature and truncation; nats. 0 for a tool's token."""
     text: str
     """The decoded tokens without special tokens."""
     finish_reason: Literal["stop", "length"]
     """`stop`: the policy ended it; `length`: it was cut at the limit, i.e. truncated."""
+    tool_calls: tuple[ToolCall, ...] | None = None
+    """In order; None where the policy had no tool to call."""
+
+    @property
+    def own(self) -> tuple[bool, ...]:
+        """Whether each token is the policy's own, and not a tool's."""
+        return own_tokens(len(self.token_ids), self.tool_calls or ())
 
     @property
     def truncated(self) -> bool:
@@ -105,7 +128,7 @@ class UpdateBatch:
     """Prompt and completion, right-padded."""
     prompt_lengths: Int[Tensor, " B"]
     lengths: Int[Tensor, " B"]
-    """Completion tokens of each row."""
+    """Completion tokens of each row, a tool's among them; `mask` leaves those out."""
     quantities: Mapping[str, Tensor]
 
     def __getitem__(self, name: str) -> Tensor:
@@ -147,8 +170,21 @@ class UpdateBatch:
         )
 
 
+def own_tokens(count: int, calls: Iterable[ToolCall]) -> tuple[bool, ...]:
+    """Whether each of so many tokens is the policy's own, and not a tool's.
+
+    Example:
+        >>> own_tokens(4, [ToolCall(start=1, tokens=2, failed=False)])
+        (True, False, False, True)
+    """
+    own = [True] * count
+    for call in calls:
+        own[call.start : call.start + call.tokens] = [False] * call.tokens
+    return tuple(own)
+
+
 def length_mask(lengths: Int[Tensor, " B"]) -> Bool[Tensor, "B T"]:
-    """True where a completion token counts: mask[i, t] = t < |o_i|, T = max |o_i|.
+    """True where there is a completion token: mask[i, t] = t < |o_i|, T = max |o_i|.
 
     Example:
         >>> length_mask(torch.tensor([1, 3]))

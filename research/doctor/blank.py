@@ -21,7 +21,7 @@ def read_config(spec: PolicySpec) -> PretrainedConfig:
 
     Raises: UserError if there is none.
     """
-    if spec.path == BUILTIN:
+    if spec.path in BUILTIN:
         return tiny_model(TinyModel(), character_tokenizer(ALPHABET), seed=0).config
     try:
         return AutoConfig.from_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)

@@ -162,7 +162,7 @@ def _gathered(model: PreTrainedModel) -> int:
 
 def _sampling_parts(work: Workload, model: PreTrainedModel) -> Iterator[Part]:
     """What sampling with the policy itself takes, or an engine beside it."""
-    sampler = work.module.rollouts.sampler
+    sampler = work.module.rollouts.sampler.engine
     if isinstance(sampler, VLLMSampler):
         yield _engine(work, sampler, sum(parameter.numel() for parameter in model.parameters()))
     if not work.samplings:

@@ -97,7 +97,7 @@ def longest_prompt(spec: PolicySpec, data: PromptData) -> Prompts:
     try:
         tokenizer: Any = (
             character_tokenizer(ALPHABET)
-            if spec.path == BUILTIN
+            if spec.path in BUILTIN
             else AutoTokenizer.from_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
         )
         data.setup()

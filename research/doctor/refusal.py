@@ -41,7 +41,7 @@ def _is_whole(strategy: Any) -> bool:
 
 def _certain_bytes(spec: PolicySpec) -> int | None:
     """Bytes that training the policy certainly takes; None where that is unknown, or loading will say what is wrong."""
-    if spec.path == BUILTIN:
+    if spec.path in BUILTIN:
         return None
     try:
         quantized = getattr(read_config(spec), "quantization_config", None) is not None

@@ -52,9 +52,10 @@ class Workload:
     def samplings(self) -> list[Sampling]:
         """The largest call of the sampler in training and in evaluation; none for a sampler with an engine."""
         rollouts, evaluation = self.module.rollouts, self.module.evaluation
-        if not isinstance(rollouts.sampler, TransformersSampler):
+        sampler = rollouts.sampler.engine
+        if not isinstance(sampler, TransformersSampler):
             return []
-        most, shapes = rollouts.sampler.max_rows, []
+        most, shapes = sampler.max_rows, []
         for prompts, n, tokens in (
             (self.data.prompts_per_step, rollouts.completions_per_prompt, rollouts.max_completion_tokens),
             (
@@ -64,7 +65,7 @@ class Workload:
             ),
         ):
             count = min(max(1, most // n), -(-prompts // self.ranks))
-            read = count if isinstance(rollouts.sampler, CompactSampler) else count * n
+            read = count if isinstance(sampler, CompactSampler) else count * n
             shapes.append(Sampling(prompts=read, rows=count * n, prompt=self.prompt, completion=tokens))
         return shapes
 

@@ -7,22 +7,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from research.types import length_mask
-
 LOGITS = 2**26
 """Logits that exist at a time: 256 MiB in float32, and about five times as much at the peak of the backward pass."""
 
 
 def completion_positions(
-    prompt_lengths: Int[Tensor, " B"], lengths: Int[Tensor, " B"]
+    prompt_lengths: Int[Tensor, " B"], mask: Bool[Tensor, "B T"]
 ) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"], Int[Tensor, " K"]]:
-    """Row, completion index t and the position that predicts token t, for each of the K = Σ|o_i| completion tokens.
+    """Row, completion index t and the position that predicts token t, for each of the K completion tokens that count.
+
+    A model is asked about no others, so that all it says of a tool's token is 0, as of padding.
 
     Example:
-        >>> completion_positions(torch.tensor([2]), torch.tensor([3]))
+        >>> completion_positions(torch.tensor([2]), torch.tensor([[True, True, True]]))
         (tensor([0, 0, 0]), tensor([0, 1, 2]), tensor([1, 2, 3]))
     """
-    rows, t = length_mask(lengths).nonzero(as_tuple=True)
+    rows, t = mask.nonzero(as_tuple=True)
     return rows, t, prompt_lengths[rows] + t - 1
 
 

@@ -15,7 +15,7 @@ from research.types import UpdateBatch
 
 
 class TokenValues(NamedTuple):
-    """What a model says of each completion token; 0 on padding."""
+    """What a model says of each completion token that counts; 0 on padding and on a tool's tokens."""
 
     logprobs: Float[Tensor, "B T"]
     entropies: Float[Tensor, "B T"]
@@ -61,14 +61,14 @@ class Reader(nn.Module):
     def forward(
         self, batch: UpdateBatch, prompts: SharedPrompts | None = None, *, entropy_gradient: bool = False
     ) -> TokenValues:
-        """Log-probabilities and entropies of every completion token of the rows, in one pass.
+        """Log-probabilities and entropies of every completion token of the rows that counts, in one pass.
 
         Args:
             batch: the rows.
             prompts: the rows' prompts, where they are shared.
             entropy_gradient: whether the entropies carry one too.
         """
-        rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
+        rows, t, positions = completion_positions(batch.prompt_lengths, batch["mask"])
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             if prompts is not None:
                 hidden = prompts.hidden(batch)

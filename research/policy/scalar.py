@@ -49,7 +49,7 @@ class ScalarModel(nn.Module):
 
     def before_tokens(self, batch: UpdateBatch) -> Float[Tensor, "B T"]:
         """For each completion token, the number at the position that predicts it: before it is chosen; 0 on padding."""
-        rows, t, positions = completion_positions(batch.prompt_lengths, batch.lengths)
+        rows, t, positions = completion_positions(batch.prompt_lengths, batch["mask"])
         values = self._head(self._hidden(batch.input_ids[:, :-1])[rows, positions])
         return torch.zeros(batch["mask"].shape, device=values.device).index_put((rows, t), values)
 

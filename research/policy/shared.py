@@ -54,7 +54,7 @@ class SharedPrompts:
                 use_cache=True,
             )
             states = torch.cat([states, output.last_hidden_state], 1)
-        rows, t, _ = completion_positions(batch.prompt_lengths, batch.lengths)
+        rows, t, _ = completion_positions(batch.prompt_lengths, batch["mask"])
         return states[rows, t]
 
     def backward(self) -> None:
@@ -145,13 +145,14 @@ def can_share(model: PreTrainedModel) -> bool:
     if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
         return False
     size = model.config.get_text_config().vocab_size
+    lengths = torch.tensor([5, 3], device=model.device)
     batch = UpdateBatch(
         input_ids=torch.arange(14, device=model.device).reshape(2, 7) % size,
         prompt_lengths=torch.tensor([2, 4], device=model.device),
-        lengths=torch.tensor([5, 3], device=model.device),
-        quantities={},
+        lengths=lengths,
+        quantities={"mask": length_mask(lengths)},
     )
-    rows, _, positions = completion_positions(batch.prompt_lengths, batch.lengths)
+    rows, _, positions = completion_positions(batch.prompt_lengths, batch["mask"])
     model.eval()
     whole = model.get_decoder()(input_ids=batch.input_ids, use_cache=False).last_hidden_state[rows, positions]
     try:

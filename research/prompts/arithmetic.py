@@ -52,7 +52,9 @@ def draw_chain(random: Random, difficulty: Difficulty) -> str:
     return text + "="
 
 
-def worked_solution(text: str, checks: Sequence[bool] = (), slips: Sequence[int] = ()) -> str:
+def worked_solution(
+    text: str, checks: Sequence[bool] = (), slips: Sequence[int] = (), calls: Sequence[bool] = ()
+) -> str:
     """The worked solution of a prompt text.
 
     Args:
@@ -60,22 +62,27 @@ def worked_solution(text: str, checks: Sequence[bool] = (), slips: Sequence[int]
         checks: whether step k is followed by its check; steps beyond the list are not.
         slips: what is added to the result of step k by mistake; the solution goes on from the mistaken result. A slip
             that would make a result negative is not made.
+        calls: whether step k asks a calculator, with its sum in brackets; then there is no slip in it.
 
     Example:
         >>> worked_solution("47+8-19=", [True, False])
         '47+8=55(55-8=47);55-19=36;#36'
         >>> worked_solution("47+8-19=", slips=[1])
         '47+8=56;56-19=37;#37'
+        >>> worked_solution("47+8-19=", calls=[True, False])
+        '(47+8)=55;55-19=36;#36'
     """
     first, *rest = re.findall(r"[+-]?\d+", text)
     total, steps = int(first), ""
     for k, signed in enumerate(rest):
         sign, number = signed[0], int(signed[1:])
         before, total = total, max(0, total + int(signed))
-        slipped = total + (slips[k] if k < len(slips) else 0)
+        asked = k < len(calls) and calls[k]
+        slipped = total + (slips[k] if k < len(slips) and not asked else 0)
         total = slipped if slipped >= 0 else total
         check = f"({total}{'-' if sign == '+' else '+'}{number}={before})" if k < len(checks) and checks[k] else ""
-        steps += f"{before}{sign}{number}={total}{check};"
+        claim = f"({before}{sign}{number})" if asked else f"{before}{sign}{number}"
+        steps += f"{claim}={total}{check};"
     return f"{steps}#{total}"
 
 

@@ -48,7 +48,7 @@ VALUES = Quantity(
 
 
 def token_values(inspected: Inspected, *, token_rewards: bool) -> dict[Quantity, Float[Tensor, "B T"]]:
-    """Every quantity of every token; NaN on padding, and where a group does not train.
+    """Every quantity of every token; NaN on padding and on a tool's tokens, and where a group does not train.
 
     Args:
         inspected: groups and their update batch.
@@ -76,7 +76,7 @@ def _credited(
 ) -> dict[Quantity, Float[Tensor, "B T"]]:
     """What credit gave, at the rows of all groups."""
     advantages, weights = batch["advantages"].cpu(), batch["weights"].cpu()
-    means = (advantages.sum(1) / batch.lengths.cpu())[:, None]
+    means = (advantages.sum(1) / batch["mask"].sum(1).cpu())[:, None]
     of_batch = {
         DEVIATION: advantages - means,
         ADVANTAGE: advantages,

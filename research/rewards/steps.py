@@ -9,6 +9,7 @@ token comes after the last, and a completion without verified steps is worth its
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from research.component import Component, require
 from research.errors import UserError
@@ -105,20 +106,24 @@ class ArithmeticSteps(StepVerifier):
 def step_rewards(steps: StepVerifier, group: Group, decode: Decode) -> tuple[tuple[float | None, ...], ...]:
     """For each token of each completion of a verified group: the reward of the step that ends there, or None.
 
+    A step that a tool ends is rewarded on the last token before it that the policy wrote.
+
     Steps that end on the same token, as tokens of several characters allow, are one step, right if all of them are. A
     completion that could not be judged has no steps.
     """
     rows, unknown = [], {i for i, scored in enumerate(group.scored) if not scored}
     for i, (completion, right) in enumerate(zip(group.completions, group.right, strict=True)):
-        last = len(completion.token_ids) - 1
+        T = len(completion.token_ids)
         if i in unknown:
-            rows.append((None,) * (last + 1))
+            rows.append((None,) * T)
             continue
+        written = list(accumulate((t if own else 0 for t, own in enumerate(completion.own)), max))
+        last = written[-1]
         ends = {last: right}
         for position, accepted in steps(prompt=group.prompt, completion=completion):
-            token = min(last, last_token(completion, position, decode))
+            token = written[min(last, last_token(completion, position, decode))]
             ends[token] = ends.get(token, True) and accepted
-        rows.append(tuple(steps.reward(ends[t]) if t in ends else None for t in range(last + 1)))
+        rows.append(tuple(steps.reward(ends[t]) if t in ends else None for t in range(T)))
     return tuple(rows)
 
 

@@ -1,7 +1,7 @@
 """Prompts → groups of completions: sampling engines, and which groups train.
 
-Slots: `Sampler` (the engine) `Keep` (which groups train: dynamic sampling lives here) and `Retire`
-(which prompts are not drawn again).
+Slots: `Sampler` (the engine), `Tool` (what the policy may call while it writes), `Keep` (which groups train: dynamic
+sampling lives here) and `Retire` (which prompts are not drawn again).
 """
 
 from research.rollouts.collect import Collected, Collector
@@ -12,6 +12,8 @@ from research.rollouts.rollouts import Rollouts
 from research.rollouts.sampler import Decoding, Sampler
 from research.rollouts.scripted import ScriptedSampler
 from research.rollouts.source import CurrentPolicy, Demonstrations, Source, StartPolicy
+from research.rollouts.tool import Answer, Calculator, Tool
+from research.rollouts.tool_sampler import ToolSampler
 from research.rollouts.transformers import TransformersSampler
 from research.rollouts.vllm import VLLMSampler
 from research.rollouts.vllm_nccl import NCCLRoute
@@ -19,6 +21,8 @@ from research.rollouts.vllm_routes import CheckpointRoute, Route
 from research.rollouts.vllm_server import VLLMServerSampler
 
 __all__ = [
+    "Answer",
+    "Calculator",
     "CheckpointRoute",
     "Collected",
     "Collector",
@@ -39,6 +43,8 @@ __all__ = [
     "ScriptedSampler",
     "Source",
     "StartPolicy",
+    "Tool",
+    "ToolSampler",
     "TransformersSampler",
     "VLLMSampler",
     "VLLMServerSampler",

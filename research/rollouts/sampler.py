@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from research.component import require
+from research.rollouts.tool import Tool
 from research.types import Group, Prompt
 
 
@@ -36,6 +37,28 @@ class Decoding:
         """Whether some tokens can never be drawn, so that the sampler's distribution is not the policy's."""
         return self.top_p < 1 or self.top_k > 0
 
+    def within(self, prompt: Prompt) -> "Decoding":
+        """The same for one prompt, which may have room for fewer tokens."""
+        return replace(self, max_tokens=min(self.max_tokens, prompt.room)) if isinstance(prompt, Turn) else self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn(Prompt):
+    """A prompt with its completion so far, to be gone on with."""
+
+    token_ids: tuple[int, ...]
+    """Of both: tokenizing the text again could give others."""
+    room: int
+    """Tokens until the completion is cut; at least 1. A sampler may draw up to `Decoding.max_tokens` all the same."""
+
+
+def prompt_tokens(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
+    """What the policy reads before it completes each prompt."""
+    return [
+        list(prompt.token_ids) if isinstance(prompt, Turn) else list(tokenizer(prompt.text)["input_ids"])
+        for prompt in prompts
+    ]
+
 
 class Sampler(ABC):
     """An engine that samples groups.
@@ -46,6 +69,13 @@ class Sampler(ABC):
 
     tolerance: float | None = None
     """Largest gap, in nats, between its log-probability of a token and the policy's; None if they share parameters."""
+    tool: Tool | None = None
+    """What the policy may call while it writes."""
+
+    @property
+    def engine(self) -> "Sampler":
+        """What draws the tokens: this sampler, or the one that it goes through."""
+        return self
 
     @abstractmethod
     def attach(self, model: Any, tokenizer: Any) -> None:

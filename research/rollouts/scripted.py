@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from research.rollouts.sampler import Decoding, Sampler
+from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
 from research.types import Completion, Group, Prompt
 
 
@@ -32,7 +32,8 @@ class ScriptedSampler(Sampler):
         texts, start = self.script[prompt.text], self.calls.get(prompt.text, 0)
         self.calls[prompt.text] = start + n
         completions = tuple(self._completion(texts[(start + k) % len(texts)], decoding) for k in range(n))
-        return Group(prompt=prompt, prompt_ids=tuple(self.tokenizer(prompt.text)["input_ids"]), completions=completions)
+        prompt_ids = tuple(prompt_tokens([prompt], self.tokenizer)[0])
+        return Group(prompt=prompt, prompt_ids=prompt_ids, completions=completions)
 
     def _completion(self, text: str, decoding: Decoding) -> Completion:
         ids = [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from research.errors import UserError
 from research.rollouts.sampler import Decoding, Sampler
+from research.rollouts.tool import pieces_of, tokenized
 from research.types import Completion, Group, Prompt
 
 
@@ -82,7 +83,8 @@ class StartPolicy(Source):
 class Demonstrations(Source):
     """The prompts' own reference solutions: o ~ P_sft. What supervised fine-tuning trains on.
 
-    Each prompt carries its solution in `meta["solution"]`. One that is longer than the limit is cut there.
+    Each prompt carries its solution in `meta["solution"]`. One that is longer than the limit is cut there. What a tool
+    of the sampler's would have written is not imitated.
 
     Args:
         template: what is imitated, with `{solution}` and `{answer}` where the prompt's own stand.
@@ -103,7 +105,7 @@ class Demonstrations(Source):
         self.template = template
 
     def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer, self.tool = tokenizer, sampler.tool
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
         """n copies of each prompt's solution.
@@ -122,12 +124,15 @@ class Demonstrations(Source):
         for pattern in self.removed:
             solution = pattern.sub("", solution)
         solution = self.template.replace("{answer}", prompt.answer).replace("{solution}", solution)
-        ids = [*self.tokenizer(solution, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+        pieces = [solution] if self.tool is None else pieces_of(solution, self.tool)
+        said, calls = tokenized(pieces, self.tokenizer)
+        ids = [*said, self.tokenizer.eos_token_id]
         completion = Completion(
             token_ids=tuple(ids[:limit]),
             rollout_logprobs=(0.0,) * min(len(ids), limit),
             text=solution if len(ids) <= limit else self.tokenizer.decode(ids[:limit]),
             finish_reason="stop" if len(ids) <= limit else "length",
+            tool_calls=None if self.tool is None else tuple(call.cut(limit) for call in calls if call.start < limit),
         )
         prompt_ids = tuple(self.tokenizer(prompt.text)["input_ids"])
         return Group(prompt=prompt, prompt_ids=prompt_ids, completions=(completion,) * n)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -19,7 +20,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from research.rollouts.sampler import Decoding, Sampler
+from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
 from research.seeding import derive_seed, torch_seed
 from research.types import Completion, Group, Prompt
 
@@ -109,17 +110,18 @@ class TransformersSampler(Sampler):
         return groups
 
     def _sample_chunk(self, prompts: Sequence[Prompt], n: int, decoding: Decoding) -> list[Group]:
-        texts = [prompt.text for prompt in prompts]
-        encoded = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
+        ids = [torch.tensor(row, device=self.model.device) for row in prompt_tokens(prompts, self.tokenizer)]
+        rows = pad_sequence(ids, True, self.tokenizer.pad_token_id, padding_side="left")  # pyright: ignore
+        real = pad_sequence([torch.ones_like(row) for row in ids], True, 0, padding_side="left")
         was_training = self.model.training
         self.model.eval()
-        drawn, logprobs = self.generate(encoded["input_ids"], encoded["attention_mask"], n, decoding)
+        drawn, logprobs = self.generate(rows, real, n, decoding)
         self.model.train(was_training)
         completions = self._completions(drawn.cpu().tolist(), logprobs.cpu().tolist(), decoding)
         return [
             Group(
                 prompt=prompt,
-                prompt_ids=tuple(encoded["input_ids"][k][encoded["attention_mask"][k].bool()].tolist()),
+                prompt_ids=tuple(ids[k].tolist()),
                 completions=tuple(completions[k * n : (k + 1) * n]),
             )
             for k, prompt in enumerate(prompts)

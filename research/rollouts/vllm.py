@@ -9,7 +9,7 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from research.component import require
-from research.rollouts.sampler import Decoding, Sampler
+from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
 from research.rollouts.transformers import end_tokens
 from research.rollouts.vllm_engine import Engine, check_installed
 from research.rollouts.vllm_requests import adapter_settings, check_room, completion, sampling_parameters
@@ -182,10 +182,13 @@ class VLLMSampler(Sampler):
 
         assert self._engine is not None, "sync comes first"
         assert not self._asleep, "sync wakes it"
-        ids = [self.tokenizer(prompt.text)["input_ids"] for prompt in prompts]
+        ids = prompt_tokens(prompts, self.tokenizer)
         check_room(prompts, ids, decoding, self._engine.longest)
         ending, text = sorted(end_tokens(self.model)), bool(decoding.stop)
-        asked = [sampling_parameters(decoding, n=n, seed=seed, index=k, end_tokens=ending) for k in range(len(prompts))]
+        asked = [
+            sampling_parameters(decoding.within(prompt), n=n, seed=seed, index=k, end_tokens=ending)
+            for k, prompt in enumerate(prompts)
+        ]
         outputs = self._engine.generate(ids, [SamplingParams(**each, detokenize=text) for each in asked], self._adapter)
         return [
             Group(prompt=prompt, prompt_ids=tuple(row), completions=tuple(map(self._completion, output.outputs)))

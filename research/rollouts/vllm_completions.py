@@ -75,7 +75,8 @@ class Completions:
 
     def _group(self, call: Call, index: int) -> Group:
         ids = list(call.prompt_ids[index])
-        drawn = sampling_parameters(call.decoding, n=call.n, seed=call.seed, index=index, end_tokens=self.end_tokens)
+        decoding = call.decoding.within(call.prompts[index])
+        drawn = sampling_parameters(decoding, n=call.n, seed=call.seed, index=index, end_tokens=self.end_tokens)
         body = {"model": self.model(), "prompt": ids, **ANSWER, **drawn}
         choices = self.server.ask("/v1/completions", "choices", body)
         return Group(

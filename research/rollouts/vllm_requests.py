@@ -61,10 +61,11 @@ def check_room(prompts: Sequence[Prompt], prompt_ids: Sequence[Sequence[int]], d
     Raises: UserError with the numbers.
     """
     for prompt, ids in zip(prompts, prompt_ids, strict=True):
-        if len(ids) + decoding.max_tokens > limit:
+        tokens = decoding.within(prompt).max_tokens
+        if len(ids) + tokens > limit:
             raise UserError(
-                f"prompt {prompt.id} has {len(ids)} tokens and its completions up to {decoding.max_tokens}, which is "
-                f"{len(ids) + decoding.max_tokens}, and the engine's max_model_len is {limit}: raise max_model_len, or "
+                f"prompt {prompt.id} has {len(ids)} tokens and its completions up to {tokens}, which is "
+                f"{len(ids) + tokens}, and the engine's max_model_len is {limit}: raise max_model_len, or "
                 "lower rollouts.max_completion_tokens"
             )
 

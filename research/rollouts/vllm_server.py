@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from research.component import require
 from research.errors import UserError
-from research.rollouts.sampler import Decoding, Sampler
+from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
 from research.rollouts.transformers import end_tokens
 from research.rollouts.vllm_completions import Call, Completions, common_gaps
 from research.rollouts.vllm_http import Server, ServerError
@@ -145,7 +145,7 @@ class VLLMServerSampler(Sampler):
         """
         if not prompts:
             return []
-        ids: Any = self.tokenizer([prompt.text for prompt in prompts])["input_ids"]
+        ids = prompt_tokens(prompts, self.tokenizer)
         check_room(prompts, ids, decoding, self.limit)
         end = monotonic() + self.rollout_timeout
         call = Call(prompts=prompts, prompt_ids=ids, n=n, decoding=decoding, seed=seed, end=end)

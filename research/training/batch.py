@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from research.types import Group, UpdateBatch, length_mask
+from research.types import Group, UpdateBatch
 
 
 def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> UpdateBatch:
@@ -22,7 +22,7 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
     completions = [completion for group in groups for completion in group.completions]
     prompts = [group.prompt_ids for group in groups for _ in group.completions]
     lengths = torch.tensor([len(completion.token_ids) for completion in completions])
-    mask = length_mask(lengths)
+    mask = _filled([completion.own for completion in completions], False)
     G = len(groups[0].completions)
     rows = [[*prompt, *completion.token_ids] for prompt, completion in zip(prompts, completions, strict=True)]
     quantities = {

@@ -113,4 +113,4 @@ class RewardModel(nn.Module):
 
 
 def _rewards(logprobs: Float[Tensor, "B T"], batch: UpdateBatch) -> Float[Tensor, "N G"]:
-    return (logprobs.sum(1) / batch.lengths).reshape(batch["right"].shape)
+    return (logprobs.sum(1) / batch["mask"].sum(1)).reshape(batch["right"].shape)

@@ -4,6 +4,7 @@ Means over tokens are sums divided by counts at the end, so micro-batches cannot
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
@@ -15,7 +16,7 @@ from research.objective.objective import Terms
 from research.rollouts import Collected
 from research.training.ranks import Ranks
 from research.training.reward_measures import verdict_measures
-from research.types import UpdateBatch
+from research.types import Group, UpdateBatch
 
 
 def collected_measures(collected: Collected) -> dict[str, float]:
@@ -26,6 +27,7 @@ def collected_measures(collected: Collected) -> dict[str, float]:
     errors = [error for group in groups for error in group.length_errors]
     return {
         **verdict_measures(groups),
+        **tool_measures(groups, "rollouts"),
         "rollouts/length_mean": fmean(lengths),  # tokens
         "rollouts/length_max": max(lengths),  # tokens
         **({"rollouts/length_error_mean": fmean(errors)} if errors else {}),  # tokens from what the prompts ask for
@@ -33,6 +35,26 @@ def collected_measures(collected: Collected) -> dict[str, float]:
         "rollouts/rounds": collected.rounds,  # sampling rounds
         "rollouts/groups_trained": len(collected.groups),  # groups
         "rollouts/groups_stale": sum(g.step < groups[0].step for g in collected.groups),  # groups of earlier steps
+    }
+
+
+def tool_measures(groups: Sequence[Group], stage: str) -> dict[str, float]:
+    """How the tool was used, where there is one.
+
+    Args:
+        groups: sampled.
+        stage: begins the metrics' names.
+    """
+    completions = [completion for group in groups for completion in group.completions]
+    calls = [completion.tool_calls for completion in completions if completion.tool_calls is not None]
+    if not calls:
+        return {}
+    written = sum(call.tokens for each in calls for call in each)
+    return {
+        f"{stage}/tool_calls_mean": fmean(map(len, calls)),  # a completion
+        f"{stage}/tool_failures_mean": fmean(sum(call.failed for call in each) for each in calls),  # a completion
+        # share of the completions' tokens that the tool wrote, 0 to 1
+        f"{stage}/tool_tokens": written / sum(len(completion.token_ids) for completion in completions),
     }
 
 

@@ -23,7 +23,7 @@ from research.training.critic import Critic, CriticSpec
 from research.training.inspection import Inspected, inspected
 from research.training.iterations import IterationSpec, RewardModel
 from research.training.legality import fault, rewards_fault, run_fault
-from research.training.measures import UpdateMeasures, collected_measures, credit_measures
+from research.training.measures import UpdateMeasures, collected_measures, credit_measures, tool_measures
 from research.training.memory import state_bytes
 from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
 from research.training.phases import Phases
@@ -371,7 +371,7 @@ class RLModule(LightningModule):
 
     def add_cost(self, groups: Sequence[Group]) -> None:
         """Count what sampling these groups took."""
-        tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
+        tokens = sum(sum(completion.own) for group in groups for completion in group.completions)
         tokens *= self.rollouts.source.samples
         for name, amount in {"cost/tokens_sampled": tokens, "cost/prompts_drawn": len(groups)}.items():
             self.totals[name] = self.totals.get(name, 0) + amount
@@ -423,7 +423,7 @@ class RLModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the evaluation of the policy after so many steps, item by item too."""
-        metrics = self.evaluation.metrics(self.evaluated)
+        metrics = self.evaluation.metrics(self.evaluated) | tool_measures(self.evaluated, "evaluation")
         metrics["time/evaluation_seconds"] = perf_counter() - self._evaluation_began
         if self.logger is not None:
             self.logger.log_metrics(metrics, step=self.steps_done)

@@ -23,6 +23,8 @@ class Demonstration:
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
+    own: tuple[bool, ...]
+    """Whether each completion token is the policy's to write, and so imitated, and not a tool's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,8 @@ class SFTModule(LightningModule):
         sequences = [torch.tensor([*d.prompt_ids, *d.completion_ids], device=self.device) for d in batch]
         input_ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
         prompts = torch.tensor([len(d.prompt_ids) for d in batch], device=self.device)
-        lengths = torch.tensor([len(d.completion_ids) for d in batch], device=self.device)
-        rows, _, position = completion_positions(prompts, lengths)
+        own = [torch.tensor(d.own, device=self.device) for d in batch]
+        rows, _, position = completion_positions(prompts, torch.nn.utils.rnn.pad_sequence(own, batch_first=True))
         logits = self.model(input_ids=input_ids, use_cache=False).logits[rows, position]
         loss = torch.nn.functional.cross_entropy(logits.float(), input_ids[rows, position + 1])
         self.log("loss", loss, prog_bar=True)

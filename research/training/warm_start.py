@@ -1,9 +1,10 @@
-"""The built-in model's warm start: supervised on worked solutions, made once, cached by what went into it."""
+"""The built-in model's warm starts: supervised on worked solutions, made once, cached by what went into them."""
 
 import json
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
@@ -17,11 +18,12 @@ from lightning import Trainer
 
 from research.policy.builtin import TinyModel, character_tokenizer, tiny_model
 from research.prompts.arithmetic import ALPHABET, Difficulty, draw_chain, worked_solution
+from research.rollouts import Answer, Calculator
+from research.rollouts.tool import pieces_of, tokenized
 from research.seeding import derive_seed
 from research.training.progress import StepProgress
 from research.training.sft import Demonstration, SFTModule, SFTSettings, batches
-
-BUILTIN = "builtin"
+from research.types import own_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +41,40 @@ class WarmStart:
     sft: SFTSettings = field(default_factory=lambda: SFTSettings(steps=700, batch=24, learning_rate=3e-3))
     seed: int = 0
 
+    def solution(self, text: str, random: Random) -> list[str | Answer]:
+        """A demonstrated completion in pieces: what the policy is to write, and what a tool writes."""
+        steps = range(self.difficulty.operators[1])
+        checks = [random.random() < self.check_probability for _ in steps]
+        slips = [random.choice((-3, -2, -1, 1, 2, 3)) * (random.random() < self.slip_probability) for _ in steps]
+        return [worked_solution(text, checks, slips)]
+
     def digest(self) -> str:
         """Twelve hexadecimal digits of the settings and of torch's version."""
         text = json.dumps([asdict(self), version("torch"), version("transformers")], sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalculatorStart(WarmStart):
+    """A warm start whose teacher asks a calculator for some of the sums, and does the others in its head."""
+
+    difficulty: Difficulty = field(default_factory=lambda: Difficulty(largest=99))
+    check_probability: float = 0.0
+    """Nothing else stands in brackets than calls."""
+    call_probability: float = 0.5
+    """How often a step is a call; only the others have slips."""
+    tool: Calculator = field(default_factory=lambda: Calculator(open="(", close=")", before="=", after="", failed="()"))
+
+    def solution(self, text: str, random: Random) -> list[str | Answer]:
+        """The tool's answers are pieces of their own, which are not imitated."""
+        steps = range(self.difficulty.operators[1])
+        calls = [random.random() < self.call_probability for _ in steps]
+        slips = [random.choice((-3, -2, -1, 1, 2, 3)) * (random.random() < self.slip_probability) for _ in steps]
+        return pieces_of(worked_solution(text, slips=slips, calls=calls), self.tool)
+
+
+BUILTIN: Mapping[str, WarmStart] = {"builtin": WarmStart(), "builtin-calculator": CalculatorStart()}
+"""The warm starts that a recipe may name as its policy's path."""
 
 
 def cache_folder() -> Path:
@@ -51,8 +83,8 @@ def cache_folder() -> Path:
 
 
 def resolve_path(path: str) -> str:
-    """The path itself, or, for `builtin`, the folder of the cached warm start, made now if it is not there."""
-    return str(warm_start(WarmStart())) if path == BUILTIN else path
+    """The path itself, or, for a name in `BUILTIN`, the folder of its cached warm start, made now if need be."""
+    return str(warm_start(BUILTIN[path])) if path in BUILTIN else path
 
 
 def warm_start(settings: WarmStart) -> Path:
@@ -69,15 +101,20 @@ def warm_start(settings: WarmStart) -> Path:
 
 
 def demonstrations(settings: WarmStart, tokenizer) -> list[Demonstration]:
-    """Worked solutions of freshly drawn chains, some of their steps checked, some of them wrong."""
+    """Worked solutions of freshly drawn chains, as the teacher of the warm start writes them."""
     random = Random(derive_seed(settings.seed, "demonstrations"))
     made = []
     for _ in range(settings.demonstrations):
         text = draw_chain(random, settings.difficulty)
-        checks = [random.random() < settings.check_probability for _ in range(settings.difficulty.operators[1])]
-        slips = [random.choice((-3, -2, -1, 1, 2, 3)) * (random.random() < settings.slip_probability) for _ in checks]
-        prompt, completion = tokenizer(text)["input_ids"], tokenizer(worked_solution(text, checks, slips))["input_ids"]
-        made.append(Demonstration(prompt_ids=tuple(prompt), completion_ids=(*completion, tokenizer.eos_token_id)))
+        completion, calls = tokenized(settings.solution(text, random), tokenizer)
+        completion = (*completion, tokenizer.eos_token_id)
+        made.append(
+            Demonstration(
+                prompt_ids=tuple(tokenizer(text)["input_ids"]),
+                completion_ids=completion,
+                own=own_tokens(len(completion), calls),
+            )
+        )
     return made
 
 
