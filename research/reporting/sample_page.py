@@ -49,10 +49,10 @@ class Token:
     """The line breaks that it ends a line with, after the box that its text is drawn in."""
     title: str
     """All its numbers."""
-    colours: str
-    """Its class in the style sheet: one colour for each quantity that it has."""
+    classes: str
+    """Its classes in the style sheet: one colour for each quantity that it has, or `tool`."""
     height: int
-    """Of its bar in the strip chart: its entropy."""
+    """Of its bar in the strip chart: its entropy; 0 for a tool's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,7 @@ def page(samples: Samples, *, title: str, facts: Mapping[str, str]) -> str:
         strip=STRIP,
         groups=[(group, _headline(group), _cards(group, samples, scales)) for group in samples.groups],
         visible=visible,
+        tool=any(not all(sample.own) for group in samples.groups for sample in group.samples),
         entropy_high=_number(scales[samples.quantities.index(ENTROPY)].scale.high),
     )
 
@@ -126,7 +127,7 @@ def samples_table(samples: Samples) -> Table:
         table.add_column(column, justify="left" if column == "prompt" else "right", overflow="ellipsis")
     at = samples.quantities.index(ENTROPY)
     for group in samples.groups:
-        entropies = [token[at] for sample in group.samples for token in sample.values]
+        entropies = [token[at] for sample in group.samples for token in sample.values if not isnan(token[at])]
         table.add_row(
             _short(group.prompt.question),
             f"{sum(sample.right is True for sample in group.samples)} of {len(group.samples)}",
@@ -163,8 +164,8 @@ def _card(sample: Sample, samples: Samples, scales: tuple[Coloured, ...]) -> Car
         ),
         long=len(sample.texts) > LONG,
         tokens=tuple(
-            _token(k, text, values, scales)
-            for k, (text, values) in enumerate(zip(sample.texts, sample.values, strict=True), 1)
+            _token(k, text, values, scales) if own else _tool_token(k, text)
+            for k, (text, values, own) in enumerate(zip(sample.texts, sample.values, sample.own, strict=True), 1)
         ),
     )
 
@@ -173,12 +174,21 @@ def _token(position: int, text: str, values: tuple[float, ...], scales: tuple[Co
     known = [(scale, value) for scale, value in zip(scales, values, strict=True) if not isnan(value)]
     numbers = [f"{scale.quantity.name} {_number(value, signed=scale.quantity.diverging)}" for scale, value in known]
     entropy = next((scale, value) for scale, value in known if scale.quantity == ENTROPY)
+    colours = " ".join(f"{scale.letter}{scale.scale.bin(value)}" for scale, value in known)
+    return _shown(position, text, numbers, colours, max(1, round(STRIP * entropy[1] / entropy[0].scale.high)))
+
+
+def _tool_token(position: int, text: str) -> Token:
+    return _shown(position, text, ["written by the tool: no part of the objective"], "tool", 0)
+
+
+def _shown(position: int, text: str, facts: list[str], classes: str, height: int) -> Token:
     return Token(
         text=text.replace("\n", ""),
         breaks="\n" * text.count("\n"),
-        title="\n".join([f"token {position}: {' '.join(text.split()) or repr(text)}", *numbers]),
-        colours=" ".join(f"{scale.letter}{scale.scale.bin(value)}" for scale, value in known),
-        height=max(1, round(STRIP * entropy[1] / entropy[0].scale.high)),
+        title="\n".join([f"token {position}: {' '.join(text.split()) or repr(text)}", *facts]),
+        classes=classes,
+        height=height,
     )
 
 

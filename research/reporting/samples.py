@@ -40,8 +40,10 @@ class Sample:
     """The mean over its tokens; NaN if its group does not train."""
     texts: tuple[str, ...]
     """Its tokens."""
+    own: tuple[bool, ...]
+    """Whether the policy wrote each token, and not a tool."""
     values: tuple[tuple[float, ...], ...]
-    """For each token, the quantities of its `Samples`; NaN for none."""
+    """For each token, the quantities of its `Samples`; NaN for none, as for all of a tool's tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,9 @@ def _samples(module: Any, inspected: Inspected, prompts_per_step: int) -> Sample
                     truncated=completion.truncated,
                     rewards=tuple(batch["columns"][:, n, g].tolist()),
                     reward=float(batch["rewards"][n, g]),
-                    advantage=float("nan") if advantages is None else float(advantages[row, :length].mean()),
+                    advantage=float("nan") if advantages is None else float(advantages[row, :length].nanmean()),
                     texts=token_texts(module.model.tokenizer, completion.token_ids),
+                    own=completion.own,
                     values=tuple(zip(*(value[row, :length].tolist() for value in values.values()), strict=True)),
                 )
             )

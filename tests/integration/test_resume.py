@@ -44,7 +44,19 @@ LEARNERS: Mapping[str, Any] = {
     "model.credit.weights": [{"class_path": "CovarianceBand", "init_args": {"share": 0.1, "low": 0.0, "high": 9.0}}],
 }
 """Whatever has a state of its own: critic, reward model and its history, reset reference, adaptive bonus, draws."""
-EQUATIONS: Mapping[str, Mapping[str, Any]] = {"grpo": {}, "dynamic": DYNAMIC, "learners": LEARNERS}
+CALCULATOR = {"open": "(", "close": ")", "before": "=", "after": "", "failed": "()"}
+TOOL: Mapping[str, Any] = {
+    **DYNAMIC,
+    "model.rollouts.sampler": {
+        "class_path": "ToolSampler",
+        "init_args": {
+            "sampler": {"class_path": "CompactSampler"},
+            "tool": {"class_path": "Calculator", "init_args": CALCULATOR},
+            "max_calls": 2,
+        },
+    },
+}
+EQUATIONS: Mapping[str, Mapping[str, Any]] = {"grpo": {}, "dynamic": DYNAMIC, "learners": LEARNERS, "tool": TOOL}
 
 
 class Interrupted(Exception):
@@ -221,6 +233,15 @@ def test_critic_reward_model_and_reference_are_resumed(whole: dict[str, tuple[Re
     assert state["history"]
     assert state["reference"] is not None
     assert state["entropy_coefficient"] > 0
+
+
+def test_turns_and_what_a_tool_wrote_are_resumed(whole: dict[str, tuple[Recipe, Path]], tmp_path: Path) -> None:
+    recipe, folder = whole["tool"]
+    interrupted_fit(recipe, tmp_path, [(2, "updating"), (3, "evaluated"), (4, "sampled")])
+    assert_same_run(tmp_path, folder)
+    lines = metrics_of(folder)
+    assert all(line["rollouts/tool_calls_mean"] > 0 for line in lines if "rewards/accuracy" in line)
+    assert any(line.get("evaluation/tool_failures_mean", 0) > 0 for line in lines)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))

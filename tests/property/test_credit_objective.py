@@ -341,6 +341,33 @@ def test_padding_changes_nothing_and_gets_no_gradient(combination: Combination):
     assert_same(*results)
 
 
+@every_combination
+def test_a_tools_tokens_change_nothing_and_get_no_gradient(combination: Combination):
+    """Whatever a model or a sampler would say of them: they are as if they were not there."""
+    at, extra = 2, 2
+    generator = torch.Generator().manual_seed(9)
+
+    def interrupted(name: str, value: Tensor) -> Tensor:
+        if value.shape != alone["mask"].shape:
+            return value
+        columns = -5 * torch.rand(len(value), extra, generator=generator)
+        if name in ("mask", "step_ends"):
+            columns = torch.zeros_like(columns)
+        return torch.cat([value[:, :at], columns.to(value.dtype), value[:, at:]], dim=1)
+
+    alone = ragged(seed=3)
+    with_tool = changed(alone, interrupted)
+    results = []
+    for batch in (alone, with_tool):
+        credited, leaves = with_leaves(combination.credit(batch))
+        loss = combination.objective(credited.quantities).loss
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        assert all(torch.count_nonzero(gradient[~batch["mask"]]) == 0 for gradient in gradients)
+        own = [k for k in range(batch["mask"].shape[1]) if batch is alone or not at <= k < at + extra]
+        results.append((loss.detach(), [gradient[:, own] for gradient in gradients]))
+    assert_same(*results)
+
+
 def permuted(batch: UpdateBatch, order: Tensor) -> UpdateBatch:
     """The batch with its completions in another order; `order` keeps each group's completions together."""
     N, G = batch["rewards"].shape

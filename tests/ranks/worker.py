@@ -15,7 +15,7 @@ from research.credit.aggregate import ConstantLength, PromptMean, SequenceMean, 
 from research.training.measures import UpdateMeasures
 from research.training.module import RLModule
 from research.training.ranks import Ranks
-from research.types import Completion, Group, Prompt
+from research.types import Completion, Group, Prompt, ToolCall
 
 AGGREGATES = {
     "token_mean": TokenMean(),
@@ -24,7 +24,8 @@ AGGREGATES = {
     "constant_length": ConstantLength(length=12),
 }
 LENGTHS = ((1, 12, 3, 7), (9, 2, 12, 1), (5, 11, 4, 2))
-"""Of the completions of three groups: a share of six rows each, of quite different sizes."""
+"""Of the completions of three groups: a share of six rows each, of quite different sizes. In the longer ones a tool
+wrote all but four tokens."""
 
 
 def groups() -> list[Group]:
@@ -38,6 +39,7 @@ def groups() -> list[Group]:
                 rollout_logprobs=(-2.0,) * length,
                 text="",
                 finish_reason="stop",
+                tool_calls=(ToolCall(start=3, tokens=length - 4, failed=False),) if length > 4 else (),
             )
             for length in lengths
         )

@@ -77,6 +77,7 @@ def sample(**changes: Any) -> Sample:
         "reward": 0.75,
         "advantage": 1.0,
         "texts": tuple(text for text, _ in TOKENS),
+        "own": (True,) * len(TOKENS),
         "values": tuple(values for _, values in TOKENS),
     }
     return Sample(**(made | changes))
@@ -162,6 +163,19 @@ def test_the_page_opens_with_what_tells_most(deviations: tuple[float, ...], chos
     assert [radio["id"] for radio in radios if "checked" in radio] == [f"by-{chosen}"]
 
 
+def test_a_tools_tokens_are_told_apart_and_have_no_numbers():
+    values = (TOKENS[0][1], (NAN,) * 4, TOKENS[2][1])
+    made = samples(group(sample(values=values, own=(True, False, True))))
+    found = read(made)
+    assert [colours == "tool" for _, _, colours in found.tokens()] == [False, True, False]
+    assert found.tokens()[1][1].splitlines()[1:] == ["written by the tool: no part of the objective"]
+    assert [int(str(bar["height"])) for bar in found.all("rect")] == [24, 0, 1]
+    html = page(made, title="page", facts={})
+    assert "nan" not in html
+    assert html.count("written by the tool, not by the policy") == 1
+    assert "written by the tool" not in page(samples(group(sample())), title="page", facts={})
+
+
 def test_a_group_that_is_left_out_has_entropies_and_no_advantage():
     without = tuple((entropy, probability, NAN, NAN) for _, (entropy, probability, *_) in TOKENS)
     made = samples(group(sample()), group(sample(values=without, advantage=NAN), trains=False))
@@ -184,7 +198,7 @@ def test_a_completion_that_was_not_judged_is_neither_right_nor_wrong():
 
 def test_a_long_completion_takes_the_width_of_the_page():
     n = 1000
-    long = sample(texts=("a",) * n, values=(TOKENS[0][1],) * n)
+    long = sample(texts=("a",) * n, own=(True,) * n, values=(TOKENS[0][1],) * n)
     found = read(samples(group(long, sample())))
     assert [card["class"] for card in found.all("article")] == ["card long", "card"]
     assert len(found.tokens()) == n + len(TOKENS)

@@ -1,6 +1,7 @@
 """Verified steps: where they end in the text, on which tokens, and what the quantities of a batch then are."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from research.prompts.arithmetic import ALPHABET, accepted_steps
 from research.rewards import ArithmeticSteps, ExactAnswer, NoSteps, Rewards
 from research.rewards.steps import last_token, step_rewards
 from research.training.batch import assemble
-from research.types import Completion, Group, Prompt
+from research.types import Completion, Group, Prompt, ToolCall
 
 TEXT = "47+8-19="
 PROMPT = Prompt(id="0", text=TEXT, answer="36", meta={"steps": accepted_steps(TEXT)})
@@ -28,13 +29,22 @@ def completed(*tokens: str, finish_reason: str = "stop") -> tuple[Completion, li
     return done, list(tokens)
 
 
-def rewarded(tokens: Sequence[str], right: bool, finish_reason: str = "stop") -> list[float | None]:
+def rewarded(
+    tokens: Sequence[str], right: bool, finish_reason: str = "stop", calls: Sequence[ToolCall] = ()
+) -> list[float | None]:
     """The reward of each token, steps worth 1 and 0."""
     done, texts = completed(*tokens, finish_reason=finish_reason)
+    done = replace(done, tool_calls=tuple(calls))
     group = Group(prompt=PROMPT, prompt_ids=(0,), completions=(done,), right=(right,))
     steps = ArithmeticSteps(right=1.0, wrong=0.0)
     (row,) = step_rewards(steps, group, lambda ids: "".join(texts[i] for i in ids if texts[i] != END))
     return list(row)
+
+
+def test_a_step_that_a_tool_ends_is_rewarded_where_the_policy_wrote_last() -> None:
+    calls = [ToolCall(start=1, tokens=2, failed=False), ToolCall(start=4, tokens=1, failed=False)]
+    tokens = ["47+8=", "5", "5;", "55-19=", "36;"]
+    assert rewarded(tokens, right=False, finish_reason="length", calls=calls) == [1.0, None, None, 0.0, None]
 
 
 class TestPositions:
