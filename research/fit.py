@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from time import time
 from typing import Any
 
 import yaml
@@ -15,13 +16,22 @@ from research.errors import UserError
 from research.tracking import CONFIG, METRICS, RESULT, read_lines, replace_text
 from research.training.memory import forget_peak
 from research.training.progress import StepProgress
-from research.training.run import BEFORE, CHECKPOINT, is_complete, train, trainer_settings, write_result
+from research.training.run import BEFORE, CHECKPOINT, StartClock, is_complete, train, trainer_settings, write_result
+from research.training.stopping import StopWhenAsked
 
 
-def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+def fit(
+    recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = (), *, began: float | None = None
+) -> dict[str, Any]:
     """Train the recipe until its budget is spent, in this folder, from the folder's checkpoint if it has one.
 
     A recipe that runs after another goes on from that one's last step, with its metrics and what it has spent.
+
+    Args:
+        recipe: what to train.
+        folder: where the run lives.
+        callbacks: Lightning's, called before the run's own; one may set `trainer.should_stop` at the end of an epoch.
+        began: when the run was begun, in seconds of `time.time`; now, unless something was done for it before.
 
     Returns: the run's result (see `research.training.run.write_result`); nothing on ranks other than the first.
 
@@ -32,17 +42,20 @@ def fit(recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = ()) -> dic
     if is_complete(folder):
         return json.loads((folder / RESULT).read_text())
     forget_peak()
+    began = time() if began is None else began
     if recipe.before is not None:
         total = recipe.before.run_settings().budget.whole_steps
         bars = [StepProgress(f"{bar.title}, before", total) for bar in callbacks if isinstance(bar, StepProgress)]
-        fit(recipe.before, folder / BEFORE, bars)
-    handed_over = at_hand_over(recipe, folder)
-    module, data, trainer = instantiate(handed_over, **trainer_settings(settings, folder, list(callbacks)))
+        stops = [callback for callback in callbacks if isinstance(callback, StopWhenAsked)]
+        fit(recipe.before, folder / BEFORE, [*bars, *stops], began=began)
+        began = time()
+    handed_over, clock = at_hand_over(recipe, folder), StartClock(began)
+    module, data, trainer = instantiate(handed_over, **trainer_settings(settings, folder, [clock, *callbacks]))
     with closing(module.rollouts.sampler):
         train(trainer, module, data, folder, folder / BEFORE if recipe.before is not None else None)
     if settings.save_policy:
         module.model.save(folder / "policy")
-    return write_result(folder, data) if first_rank() else {}
+    return write_result(folder, data, clock.seconds) if first_rank() else {}
 
 
 def at_hand_over(recipe: Recipe, folder: Path) -> Recipe:

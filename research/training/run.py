@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 from typing import Any
 
 from lightning import Callback, Trainer
@@ -21,6 +22,7 @@ from research.training.checkpoint import AtomicCheckpointIO
 from research.training.memory import peak_bytes
 
 CHECKPOINT = "last.ckpt"
+OVERHEAD = "time/overhead_seconds"
 BEFORE = "before"
 """The folder, within a run's, of the run that it goes on from."""
 
@@ -64,7 +66,7 @@ class RunSettings:
 
 
 class Checkpoints(Callback):
-    """Replaces the run's one checkpoint after every `every` steps and after the last, never within a step."""
+    """Replaces the run's one checkpoint after every `every` steps, the last one and one that it is stopped after."""
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
@@ -73,6 +75,25 @@ class Checkpoints(Callback):
         """Save, if it is time to."""
         if pl_module.steps_done % self.every == 0 or trainer.should_stop:
             trainer.save_checkpoint(self.path)
+
+
+class StartClock(Callback):
+    """How long it took from the beginning of a run to its first evaluation or step: imports, loading, set-up.
+
+    Args:
+        began: seconds of `time.time`.
+    """
+
+    def __init__(self, began: float) -> None:
+        self.began, self.seconds = began, 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """The first evaluation begins."""
+        self.seconds = self.seconds or time() - self.began
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """The first step begins; a resumed run evaluates later."""
+        self.seconds = self.seconds or time() - self.began
 
 
 def is_complete(folder: Path) -> bool:
@@ -151,8 +172,14 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from error
 
 
-def write_result(folder: Path, data: Any) -> dict[str, Any]:
-    """Collect the metrics of the warm start and of the last step into `result.json`, which says the run is complete."""
+def write_result(folder: Path, data: Any, overhead: float) -> dict[str, Any]:
+    """Collect the metrics of the warm start and of the last step into `result.json`, which says the run is complete.
+
+    Args:
+        folder: the run's.
+        data: the module that dealt its prompts.
+        overhead: seconds until its first evaluation or step, the last time it was begun.
+    """
     steps = merged_steps(folder)
     evaluated = [step for step, metrics in steps.items() if "evaluation/avg_at_k" in metrics]
     result = {
@@ -160,7 +187,7 @@ def write_result(folder: Path, data: Any) -> dict[str, Any]:
         "start": {name: value for name, value in steps[0].items() if name.startswith("evaluation/")},
         "first": {"rewards/reward_mean": steps[1]["rewards/reward_mean"]} if "rewards/reward_mean" in steps[1] else {},
         "last": steps[max(steps)],
-        "seconds": _summed_times(steps.values()),
+        "seconds": {**_summed_times(steps.values()), OVERHEAD: overhead},
         "memory": {"memory/peak_bytes": peak_bytes()},
         "evaluated": evaluated,
         "data_hashes": data.hashes(),
