@@ -64,11 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("study", type=Path, help="a file under experiments/ablations/")
     ablate.add_argument("scale", type=Path, nargs="?", help="a file under experiments/ablations/scales/")
     ablate.add_argument("--output", type=Path, help="results folder; default results/<study>")
-    ablate.add_argument("--workers", type=int, help="processes at once; default: one a core")
+    ablate.add_argument("--workers", type=int, help="cells at once; default: cores over --threads, on a cluster all")
+    ablate.add_argument("--executor", default="local", help="where cells run: local (default), ray or slurm")
+    ablate.add_argument("--address", help="of a Ray cluster; default: $RAY_ADDRESS, or Ray on this machine")
+    ablate.add_argument("--cpus-per-cell", type=float, help="asked of a cluster for each cell; default: --threads")
+    ablate.add_argument("--gpus-per-cell", type=float, default=0.0, help="asked of a cluster for each cell; default 0")
     ablate.add_argument("--threads", type=int, default=1, help="torch threads of each process; default 1")
     ablate.add_argument("--seeds", help="instead of the study's, for instance 0,1,2")
     ablate.add_argument("--tracking", **tracking)  # pyright: ignore
     ablate.add_argument("--storage", metavar="URL", help="Optuna database; default results/optuna.db")
+    ablate.add_argument(
+        "--grace", type=float, default=60.0, help="seconds after which a silent worker's cell is taken over"
+    )
     ablate.add_argument("--plan", action="store_true", help="print the cells and comparisons, and run nothing")
     report = command("report", "Write a study's report and figures again from its results folder.")
     report.add_argument("folder", type=Path, help="results/<study>")
@@ -206,21 +213,26 @@ def _samples(known: argparse.Namespace, rest: list[str]) -> int:
 def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
     from dataclasses import replace
 
+    from research.ablation.executors import Resources, make_executor
     from research.ablation.plan import make_plan
     from research.ablation.spec import at_scale, read_study
-    from research.ablation.study import Stores, run_study
+    from research.ablation.stores import Stores
+    from research.ablation.study import run_study
     from research.reporting import terminal_table, write_report
+    from research.tracking import without_password
 
     spec = read_study(known.study)
     if known.scale is not None:
         spec = at_scale(spec, known.scale)
-    for name in ("workers", "threads"):
+    for name in ("workers", "threads", "grace"):
         if (count := getattr(known, name)) is not None and count < 1:
             raise UserError(f"--{name} is at least 1, got {count}")
     if known.seeds is not None:
         spec = replace(spec, seeds=_seeds(known.seeds))
     folder = known.output or RESULTS / spec.name
-    plan = make_plan(spec, folder, _overrides(rest))
+    overrides = _overrides(rest)
+    options = {name: overrides.pop(f"{known.executor}.{name}") for name in _below(known.executor, overrides)}
+    plan = make_plan(spec, folder, overrides)
     if known.plan:
         _print_plan(plan)
         return 0
@@ -229,15 +241,25 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
         mlflow=_tracking(known, None, home),
         optuna=known.storage or f"sqlite:///{home / 'optuna.db'}",
         artifacts=home / "mlartifacts",
+        grace=known.grace,
     )
-    workers = known.workers or os.cpu_count() or 1
-    command = f"research {shlex.join(known.words)}"
-    missing = run_study(plan, stores, workers=workers, threads=known.threads, command=command)
-    report = write_report(folder, tracking=stores.mlflow)
+    resources = Resources(
+        workers=known.workers,
+        threads=known.threads,
+        cpus=known.cpus_per_cell,
+        gpus=known.gpus_per_cell,
+        address=known.address,
+        options=options,
+        folder=folder / "cells",
+    )
+    executor = make_executor(known.executor, resources)
+    missing = run_study(plan, stores, executor, command=without_password(f"research {shlex.join(known.words)}"))
     from research.ablation.records import Runs
 
-    runs = Runs(plan, stores.mlflow, stores.artifacts)
-    runs.finish_study(folder, complete=not missing)
+    with stores.alone(folder.name):
+        report = write_report(folder, tracking=stores.mlflow)
+        runs = Runs(plan, stores.mlflow, stores.artifacts)
+        runs.finish_study(folder, complete=not missing)
     _console().print(terminal_table(folder))
     print(f"report: {report}\nfigures: {folder / 'figures'}\nMLflow: {_compare_page(runs.view, known)}")
     for run, reason in missing.items():
@@ -251,6 +273,10 @@ def _compare_page(view: str, known: argparse.Namespace) -> str:
         return view
     tracking = f" --tracking {shlex.quote(known.tracking)}" if known.tracking else ""
     return f"research ui{tracking}, then http://127.0.0.1:{PORT}{view}"
+
+
+def _below(section: str, overrides: dict[str, Any]) -> list[str]:
+    return [path.removeprefix(f"{section}.") for path in overrides if path.startswith(f"{section}.")]
 
 
 def _overrides(rest: Sequence[str]) -> dict[str, Any]:

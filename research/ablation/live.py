@@ -2,17 +2,19 @@
 
 import json
 import sys
+from statistics import median
 from time import monotonic
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from research.ablation.executors import Outcome
 from research.ablation.plan import Plan, Run
 from research.tracking import METRICS, merged_steps
 from research.training.budget import share_in
 from research.training.progress import steps_progress
-from research.training.run import RESULT
+from research.training.run import OVERHEAD, RESULT
 
 
 class StudyView:
@@ -24,6 +26,7 @@ class StudyView:
         self.notes = {run.id: self._value(run) if run.complete else "·" for run in plan.runs}
         self.size, self.unit = (plan.steps, "steps") if plan.steps else (100, "% of a run")
         self.steps = {run.id: self.size if run.complete else self._steps(run) for run in plan.runs}
+        self.overheads: dict[str, float] = {}
         self.bar = steps_progress(self.console)
         self.row = self.bar.add_task(
             self.unit, total=self.size * len(plan.runs), completed=sum(self.steps.values()), note=""
@@ -37,7 +40,7 @@ class StudyView:
             self.live.start()
         else:
             done = sum(run.complete for run in self.plan.runs)
-            self._say(f"{self.plan.spec.name}: {len(self.plan.runs)} runs, {done} complete already")
+            self.say(f"{self.plan.spec.name}: {len(self.plan.runs)} runs, {done} complete already")
         self.began = monotonic()
         self.at_start = sum(self.steps.values())
         return self
@@ -56,21 +59,39 @@ class StudyView:
         if self.live:
             self.live.update(self._render())
 
-    def ended(self, run: Run, reason: str | None) -> None:
-        """Show a run's value, or that it failed."""
-        self.notes[run.id] = self._value(run) if run.complete else "failed"
+    def ended(self, run: Run, outcome: Outcome) -> None:
+        """Show a run's value, or that it failed, or where it stopped."""
+        if outcome.result is not None and OVERHEAD in outcome.result.get("seconds", {}):
+            self.overheads[run.id] = outcome.result["seconds"][OVERHEAD]
         self.steps[run.id] = self.size if run.complete else self._steps(run)
+        stopped = f"stopped at {self.steps[run.id]} of {self.size} {self.unit}"
+        self.notes[run.id] = self._value(run) if run.complete else stopped if outcome.stopped else "failed"
         if self.live is None:
-            done, total = sum(self.steps.values()), self.size * len(self.plan.runs)
-            rate = (done - self.at_start) / max(1e-9, monotonic() - self.began)
-            left = f", about {(total - done) / rate / 60:.0f} min left" if rate > 0 and done < total else ""
-            outcome = (
-                self.notes[run.id] if reason is None or run.complete else f"failed: {reason.strip().splitlines()[-1]}"
-            )
-            self._say(f"[{done}/{total} {self.unit}{left}] {run.id}: {outcome}")
+            note = self.notes[run.id]
+            if note == "failed":
+                note = f"failed: {outcome.reason.strip().splitlines()[-1]}"
+            self.say(f"[{self._progress()}] {run.id}: {note}")
 
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def summary(self) -> None:
+        """Say what runs took from their beginning to their first evaluation or step."""
+        if seconds := list(self.overheads.values()):
+            self.say(
+                f"harness overhead a run, to its first evaluation or step: median {median(seconds):.1f} s, "
+                f"at most {max(seconds):.1f} s"
+            )
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the table if there is one."""
+        if self.live:
+            self.live.console.print(text, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _progress(self) -> str:
+        done, total = sum(self.steps.values()), self.size * len(self.plan.runs)
+        rate = (done - self.at_start) / max(1e-9, monotonic() - self.began)
+        left = f", about {(total - done) / rate / 60:.0f} min left" if rate > 0 and done < total else ""
+        return f"{done}/{total} {self.unit}{left}"
 
     def _render(self) -> Group:
         table = Table(title=self.plan.spec.question)

@@ -1,109 +1,125 @@
-"""Run a study: every cell at every seed, until each is complete, on worker processes of one machine."""
+"""Run a study: every cell at every seed, until each is complete, through an executor."""
 
 import json
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from multiprocessing.connection import wait
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass
 
-from filelock import FileLock, Timeout
-
+from research.ablation.executors import Executor, Job, Outcome
+from research.ablation.interrupts import Interrupts
 from research.ablation.live import StudyView
 from research.ablation.outputs import record_provenance, write_outputs
 from research.ablation.plan import Plan, Run
 from research.ablation.records import Runs, Trials
-from research.ablation.worker import Outcome, Worker
+from research.ablation.stores import Stores
 from research.errors import UserError
 from research.fit import claim
-from research.training.run import RESULT
+from research.tracking import RESULT
 from research.training.warm_start import resolve_path
 
-ATTEMPTS = 2
-"""A run that fails is tried again once; then it is reported as missing."""
+FAILURE = "failure.txt"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stores:
-    """Where the study's databases are."""
-
-    mlflow: str
-    optuna: str
-    artifacts: Path
-
-
-def run_study(plan: Plan, stores: Stores, *, workers: int, threads: int, command: str) -> dict[str, str]:
+def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -> dict[str, str]:
     """Run what is not complete yet, then write the study's files.
+
+    Several processes may do this at once, on one machine or several, if the databases are shared and the folder is on a
+    shared file system: each takes what nobody else is running, and all return when the study is complete.
 
     Args:
         plan: the checked plan.
         stores: databases of MLflow and Optuna.
-        workers: processes at once.
-        threads: torch threads of each; a run's numbers may depend on it, never on `workers`.
+        executor: what runs the cells; it is closed in the end.
         command: how the study was started, for the record.
 
     Returns: run → reason, for the runs that are missing; empty if the study is complete.
 
-    Raises: UserError if the folder cannot be used; KeyboardInterrupt after Ctrl-C, with all finished work kept.
+    Raises: UserError if the folder or a database cannot be used; KeyboardInterrupt after Ctrl-C or SIGTERM, once every
+        running cell has finished its step and is at a checkpoint; at once after a second one.
     """
-    with _alone(plan.folder):
-        for run in plan.runs:
-            claim(run.recipe, run.folder)
+    with executor, stores.folder(plan.folder):
+        trials = Trials(plan, stores)
+        with stores.alone(plan.folder.name):
+            for run in plan.runs:
+                claim(run.recipe, run.folder)
+            state = _State(plan, trials, Runs(plan, stores.mlflow, stores.artifacts))
+            state.catch_up()
         resolve_path(plan.runs[0].recipe.config["model"]["policy"]["path"])
-        state = _State(plan, Trials(plan, stores.optuna), Runs(plan, stores.mlflow, stores.artifacts))
-        state.catch_up()
-        with StudyView(plan) as view:
-            _drive(state, view, min(workers, len(state.pending)), threads)
-        write_outputs(plan, command=command, failures=state.failures, mlflow_ids=state.runs.ids)
+        with StudyView(plan) as view, Interrupts() as interrupts, trials.alive():
+            try:
+                _drive(state, executor, view, interrupts)
+            finally:
+                executor.close()
+                with suppress(Exception):  # what was raised first says more
+                    state.release_all()
+            view.summary()
+        with stores.alone(plan.folder.name):
+            state.catch_up()
+            write_outputs(plan, command=command, failures=state.failures, mlflow_ids=state.runs.ids)
         return state.failures
 
 
 @dataclass
 class _State:
-    """Which runs wait, which have failed, and the records that follow them."""
+    """The records that follow the runs."""
 
     plan: Plan
     trials: Trials
     runs: Runs
-    failures: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_id = {run.id: run for run in self.plan.runs}
-        self.pending = deque(run for run in self.plan.runs if not run.complete)
-        self.attempts: dict[str, int] = {}
+        self.recorded: set[str] = set()
 
     def catch_up(self) -> None:
-        """Bring the records to what the run folders say, after a kill."""
+        """Bring the records to what the run folders say, after a kill, or after what others have done."""
         for run in self.plan.runs:
-            if run.complete:
-                self.trials.finish(run, self.value(run))
-                self.runs.begin(run)
-                self.runs.finish(run, "FINISHED")
+            if run.complete and run.id not in self.recorded:
+                self.complete(run)
 
-    def begin(self, run: Run) -> None:
-        """Record that a run starts."""
-        self.attempts[run.id] = self.attempts.get(run.id, 0) + 1
-        record_provenance(run)
-        self.trials.begin(run)
-        self.runs.begin(run)
+    def claim(self) -> Run | None:
+        """A run to start now; what turns out to be complete is only recorded."""
+        while (name := self.trials.claim()) is not None:
+            run = self.by_id[name]
+            if not run.complete:
+                record_provenance(run)
+                self.runs.begin(run)
+                return run
+            self.complete(run)
+        return None
 
     def end(self, outcome: Outcome) -> Run:
-        """Record how a run ended; a first failure puts it back in the queue."""
+        """Record how a run ended; a first failure, or a stop, leaves it to be started again."""
         run = self.by_id[outcome.run]
         if outcome.result is not None:
-            self.failures.pop(run.id, None)
-            self.trials.finish(run, self.value(run))
-            self.runs.finish(run, "FINISHED")
-            return run
-        (run.folder / "failure.txt").write_text(outcome.reason)
-        self.failures[run.id] = outcome.reason
-        if self.attempts[run.id] < ATTEMPTS:
-            self.pending.append(run)
+            self.complete(run)
+        elif outcome.stopped:
+            self.runs.pause(run)
+            self.trials.release(run)
         else:
-            self.trials.finish(run, None)
-            self.runs.finish(run, "FAILED", outcome.reason)
+            (run.folder / FAILURE).write_text(outcome.reason)
+            if not self.trials.fail(run):
+                self.runs.finish(run, "FAILED", outcome.reason)
         return run
+
+    def complete(self, run: Run) -> None:
+        """Record a complete run; MLflow first, since nobody looks at a run any more whose trial has ended."""
+        self.runs.finish(run, "FINISHED")
+        self.trials.complete(run, self.value(run))
+        self.recorded.add(run.id)
+
+    def release_all(self) -> None:
+        """Leave what was claimed to others, or to the next time."""
+        for name in list(self.trials.mine):
+            self.trials.release(self.by_id[name])
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Run → reason, for what is not complete and has failed."""
+        return {
+            run.id: (run.folder / FAILURE).read_text()
+            for run in self.plan.runs
+            if not run.complete and (run.folder / FAILURE).exists()
+        }
 
     def value(self, run: Run) -> float:
         """The study's metric at the run's last step."""
@@ -114,42 +130,29 @@ class _State:
         return last[name]
 
 
-def _drive(state: _State, view: StudyView, count: int, threads: int) -> None:
-    crew = [Worker(threads) for _ in range(count)]
-    try:
-        while state.pending or any(worker.run for worker in crew):
-            for k, worker in enumerate(crew):
-                if worker.run is None and state.pending:
-                    crew[k] = worker = worker if worker.alive else Worker(threads)
-                    run = state.pending.popleft()
-                    state.begin(run)
-                    worker.give(run.id, dict(run.recipe.config), run.folder)
-            busy = [worker for worker in crew if worker.run]
-            ready = wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)], timeout=1.0)
-            for worker in busy:
-                if worker.connection in ready or worker.process.sentinel in ready:
-                    run = state.end(worker.outcome())
-                    view.ended(run, state.failures.get(run.id))
-            for worker in crew:
-                if worker.run:
-                    state.runs.mirror(state.by_id[worker.run])
-            view.update({worker.run for worker in crew if worker.run})
-    finally:
-        for worker in crew:
-            worker.stop()
+def _drive(state: _State, executor: Executor, view: StudyView, interrupts: Interrupts) -> None:
+    while True:
+        if interrupts.asked:
+            interrupts.once(lambda: _stop(executor, view))
+        while executor.free and not interrupts.asked and (run := state.claim()) is not None:
+            executor.submit(Job(run=run.id, config=dict(run.recipe.config), folder=run.folder.resolve()))
+        if not executor.running and (interrupts.asked or state.trials.finished):
+            break
+        for outcome in executor.wait(seconds=1.0):
+            view.ended(state.end(outcome), outcome)
+        for name in executor.running:
+            state.runs.mirror(state.by_id[name])
+            if name not in state.trials.mine:  # another worker took it over while this one was silent
+                executor.stop(name)
+        view.update(set(executor.running))
+    if interrupts.asked and not state.trials.finished:
+        raise KeyboardInterrupt
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"another process is running the study in {folder}; wait for it or stop it") from error
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}. Give another folder with --output.") from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _stop(executor: Executor, view: StudyView) -> None:
+    view.say(
+        f"stopping: {len(executor.running)} running cells finish their step and write a checkpoint; "
+        "once more stops them at once"
+    )
+    for name in executor.running:
+        executor.stop(name)

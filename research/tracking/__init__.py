@@ -6,7 +6,7 @@ costs a step nothing, a resumed run logs no step twice, and a lost MLflow databa
 
 from research.tracking.contents import CONFIG, RESULT
 from research.tracking.files import ITEMS, METRICS, SAMPLES, RunLogger, merged_steps, read_lines, replace_text
-from research.tracking.tracker import Tracker
+from research.tracking.tracker import Tracker, connect, without_password
 
 __all__ = [
     "CONFIG",
@@ -16,7 +16,9 @@ __all__ = [
     "SAMPLES",
     "RunLogger",
     "Tracker",
+    "connect",
     "merged_steps",
     "read_lines",
     "replace_text",
+    "without_password",
 ]

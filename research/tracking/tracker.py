@@ -2,11 +2,16 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from research.errors import UserError
 from research.tracking.contents import CONFIG, TABLE, dataset_inputs, sample_columns
@@ -16,6 +21,32 @@ TRAINED, EVALUATED = "time/step_seconds", "evaluation/avg_at_k"
 """The metric that every line of a training step, and of an evaluation, has."""
 MOST_PARAMS = 100
 """Parameters that MLflow takes at once."""
+
+
+def without_password(text: str) -> str:
+    """A text with the passwords of its URLs left out.
+
+    Example:
+        >>> without_password("--storage postgresql://ada:secret@host/optuna")
+        '--storage postgresql://ada:***@host/optuna'
+    """
+    return re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", text)
+
+
+def connect(url: str) -> Connection:
+    """A connection to a server's database, tried once: MLflow tries for minutes.
+
+    Raises: UserError if there is no driver, or nobody who lets us in.
+    """
+    try:
+        return create_engine(url, poolclass=NullPool).connect()
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{make_url(url).get_backend_name()} needs the package {error.name}: pip install 'research-rlvr[postgres]'"
+        ) from error
+    except DBAPIError as error:
+        reason = " ".join(str(error.orig).split())
+        raise UserError(f"cannot reach the database {without_password(url)}: {reason}") from error
 
 
 class Tracker:
@@ -43,12 +74,16 @@ class Tracker:
         try:
             if uri.startswith("sqlite:///"):
                 Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            elif uri.startswith("postgres"):
+                connect(uri).close()
             self.client = MlflowClient(tracking_uri=uri)
             found = self.client.get_experiment_by_name(experiment)
             location = artifacts.resolve().as_uri() if artifacts is not None and not uri.startswith("http") else None
             self.experiment_id = found.experiment_id if found else self.client.create_experiment(experiment, location)
         except (MlflowException, OSError) as error:
-            raise UserError(f"cannot use the MLflow store at {uri}: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"cannot use the MLflow store at {without_password(uri)}: {str(error).splitlines()[0]}"
+            ) from error
         self._mirrored: dict[str, dict[str, int]] = {}
         self._monitors: dict[str, Any] = {}
 
@@ -116,7 +151,7 @@ class Tracker:
                 self.client.log_batch(run_id, metrics=fresh[start : start + 1000])
         except MlflowException as error:
             raise UserError(
-                f"MLflow at {self.uri} did not take the metrics: {str(error).splitlines()[0]} "
+                f"MLflow at {without_password(self.uri)} did not take the metrics: {str(error).splitlines()[0]} "
                 "The runs' own files are complete up to their checkpoints; the same command continues."
             ) from error
         self._mirrored[run_id] = done

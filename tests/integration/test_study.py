@@ -1,109 +1,19 @@
 """A small real study from the command to its report: complete, killed and continued, repeated, and partly failing."""
 
-import csv
 import json
-import os
 import signal
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import optuna
 import psutil
 import pytest
+import torch
 import yaml
-from mlflow import MlflowClient
-from mlflow.entities import Run as MlflowRun
+from studies import FACTORS, LEVELS, RUNS, Study, check_records, read_rows, write_study
 
-from research.cli import main
-
-TESTS = Path(__file__).parents[1]
-FACTORS: dict[str, Any] = {
-    "clip": {
-        level: {
-            "model.objective.surrogate": {"class_path": "Clip", "init_args": {"eps_low": 0.2, "eps_high": eps_high}}
-        }
-        for level, eps_high in (("symmetric", 0.2), ("higher", 0.28))
-    },
-    "aggregation": {
-        "sequence": {"model.credit.aggregate": {"class_path": "SequenceMean"}},
-        "token": {"model.credit.aggregate": {"class_path": "TokenMean"}},
-    },
-}
-LEVELS = {
-    "0-base": {"clip": "symmetric", "aggregation": "sequence"},
-    "1-clip": {"clip": "higher", "aggregation": "sequence"},
-    "2-aggregation": {"clip": "higher", "aggregation": "token"},
-}
-RUNS = [f"{cell}-s{seed}" for seed in (0, 1) for cell in LEVELS]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study's file, its results folder, and the databases beside that."""
-
-    file: Path
-    home: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.home / "study"
-
-    def words(self, workers: int) -> list[str]:
-        return ["ablate", str(self.file), "--output", str(self.folder), "--workers", str(workers)]
-
-    def here(self, workers: int) -> tuple[int, str]:
-        """Run it from this process; exit status and standard error."""
-        errors = StringIO()
-        with redirect_stderr(errors), redirect_stdout(StringIO()):
-            status = main(self.words(workers))
-        return status, errors.getvalue()
-
-    def process(self, workers: int) -> subprocess.Popen:
-        """Run it as the command that a user types."""
-        python_path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-        self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / "log.txt").open("a") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "research.cli", *self.words(workers)],
-                cwd=self.home,
-                env={**environment, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"},
-                stdout=log,
-                stderr=log,
-            )
-
-    def rows(self) -> list[dict[str, str]]:
-        return read_rows(self.folder / "runs.csv")
-
-    def numbers(self) -> list[dict[str, str]]:
-        """runs.csv without the columns that a clock fills."""
-        return [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in self.rows()]
-
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        storage = f"sqlite:///{self.home / 'optuna.db'}"
-        (found,) = optuna.get_all_study_summaries(storage)
-        return optuna.load_study(study_name=found.study_name, storage=storage).trials
-
-    def mlflow(self) -> tuple[MlflowClient, list[MlflowRun]]:
-        client = MlflowClient(tracking_uri=f"sqlite:///{self.home / 'mlflow.db'}")
-        experiments = [e.experiment_id for e in client.search_experiments() if e.name != "Default"]
-        return client, list(client.search_runs(experiments))
-
-    def children(self) -> list[MlflowRun]:
-        return [run for run in self.mlflow()[1] if "mlflow.parentRunId" in run.data.tags]
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+from research.tracking import merged_steps
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,18 +25,7 @@ def _own_stores() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def study_file(small: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(small("grpo")))
-    study = {
-        "question": "Does either change matter?",
-        "base": "recipe.yaml",
-        "design": "ladder",
-        "seeds": [0, 1],
-        "metric": {"name": "evaluation/avg_at_k", "direction": "maximize"},
-        "factors": FACTORS,
-    }
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    return folder / "tiny.yaml"
+    return write_study(tmp_path_factory.mktemp("files"), small("grpo"))
 
 
 @pytest.fixture(scope="module")
@@ -136,37 +35,6 @@ def whole(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     status, errors = study.here(workers=1)
     assert status == 0, errors
     return study
-
-
-def check_records(study: Study) -> None:
-    """One COMPLETE trial and one FINISHED child run for each run, agreeing with its files and logged once."""
-    values = {row["run"]: float(row["evaluation/avg_at_k"]) for row in study.rows()}
-    trials = study.trials()
-    assert sorted(trial.user_attrs["run"] for trial in trials) == sorted(RUNS)
-    for trial in trials:
-        assert trial.state.name == "COMPLETE"
-        assert trial.value == values[trial.user_attrs["run"]]
-        assert trial.user_attrs["run"].endswith(f"-s{trial.params['seed']}")
-        cell = trial.user_attrs["run"].rpartition("-s")[0]
-        assert {k: v for k, v in trial.params.items() if k != "seed"} == LEVELS[cell]
-    _, runs = study.mlflow()
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert parent.info.status == "FINISHED"
-    children = [run for run in runs if run is not parent]
-    assert sorted(run.info.run_name for run in children) == sorted(RUNS)
-    for run in children:
-        name = run.info.run_name
-        assert run.info.status == "FINISHED"
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        cell, _, seed = name.rpartition("-s")
-        assert {k: v for k, v in run.data.params.items() if k != "cell"} == {**LEVELS[cell], "seed": seed}
-        assert run.data.metrics["evaluation/avg_at_k"] == values[name]
-    with sqlite3.connect(study.home / "mlflow.db") as database:
-        logged = database.execute("select run_uuid, key, step, count(*) from metrics group by 1, 2, 3").fetchall()
-    assert logged
-    assert [row for row in logged if row[3] != 1] == []
-    assert {row[2] for row in logged if row[1] == "evaluation/avg_at_k"} == {0, 2, 4}
-    assert {row[2] for row in logged if row[1] == "time/step_seconds"} == {1, 2, 3, 4}
 
 
 class TestComplete:
@@ -179,6 +47,7 @@ class TestComplete:
             assert {factor: row[factor] for factor in FACTORS} == LEVELS[row["cell"]]
             assert 0 <= float(row["evaluation/avg_at_k"]) <= 1
             assert 0 <= float(row["start/evaluation/avg_at_k"]) <= 1
+            assert 0 < float(row["time/overhead_seconds"]) < 120
 
     def test_a_seed_starts_every_cell_alike(self, whole: Study) -> None:
         starts: dict[str, set[str]] = {}
@@ -236,7 +105,7 @@ class TestKilled:
         process = study.process(workers=2)
         log = study.home / "log.txt"
         try:
-            deadline = monotonic() + 100
+            deadline = monotonic() + 240
             while not half_done(study.folder):
                 assert process.poll() is None, log.read_text()
                 assert monotonic() < deadline, log.read_text()
@@ -260,6 +129,40 @@ class TestKilled:
         assert study.numbers() == whole.numbers()
         for table in ("curves.csv", "items.csv"):
             assert read_rows(study.folder / table) == read_rows(whole.folder / table)
+
+
+class TestInterrupted:
+    def test_cells_finish_their_step_and_continue_from_there(
+        self, whole: Study, study_file: Path, tmp_path: Path
+    ) -> None:
+        """Ctrl-C, as a terminal sends it to all processes; no checkpoint but the one that stopping writes."""
+        study, only = Study(study_file, tmp_path / "interrupted"), ("--seeds", "0", "--run.checkpoint_every=100")
+        process = study.process(1, *only)
+        log, cells = study.home / "log.txt", study.folder / "cells"
+        try:
+            deadline = monotonic() + 240
+            while not [path for path in cells.glob("*/metrics.jsonl") if '"step": 1' in path.read_text()]:
+                assert process.poll() is None, log.read_text()
+                assert monotonic() < deadline, log.read_text()
+                sleep(0.01)
+            for one in [process, *psutil.Process(process.pid).children(recursive=True)]:
+                one.send_signal(signal.SIGINT)
+            assert process.wait(timeout=120) == 130, log.read_text()
+        finally:
+            process.kill()
+        assert "running cells finish their step" in log.read_text()
+        assert "the same command continues" in log.read_text()
+        begun = [cell for cell in cells.iterdir() if cell.is_dir() and merged_steps(cell)]
+        left = [cell for cell in begun if not (cell / "result.json").exists()]
+        assert len(begun) < 3 or left
+        for cell in left:
+            state = torch.load(cell / "last.ckpt", weights_only=False)["research"]
+            assert state["steps_done"] == max(merged_steps(cell))
+        assert {path.name for path in study.folder.rglob("stop")} == set()
+
+        status, errors = study.here(1, *only)
+        assert status == 0, errors
+        assert study.numbers() == [row for row in whole.numbers() if row["seed"] == "0"]
 
 
 class TestFailing:

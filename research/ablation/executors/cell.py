@@ -1,0 +1,36 @@
+"""What every executor has done with a run, in whatever process."""
+
+import traceback
+
+import torch
+from filelock import FileLock
+
+from research.ablation.executors.base import STOP, Job, Outcome
+from research.config import Recipe
+from research.errors import UserError
+from research.fit import fit
+from research.training.stopping import StopWhenAsked
+
+
+def run_cell(job: Job, *, threads: int, began: float) -> Outcome:
+    """Train the run to its last step, or until it is asked to stop.
+
+    Args:
+        job: the run.
+        threads: torch threads.
+        began: when it was begun, in seconds of `time.time`; what passes until its first evaluation or step is overhead.
+    """
+    torch.set_num_threads(threads)
+    stop = StopWhenAsked(job.folder / STOP)
+    if stop.asked:
+        return Outcome(run=job.run, stopped=True)
+    stop.listen()
+    try:
+        with FileLock(job.folder / ".lock"):
+            return Outcome(run=job.run, result=fit(Recipe(config=job.config), job.folder, [stop], began=began))
+    except UserError as error:
+        return Outcome(run=job.run, reason=str(error))
+    except (KeyboardInterrupt, SystemExit):
+        return Outcome(run=job.run, stopped=stop.asked, reason="" if stop.asked else "it was interrupted")
+    except Exception:
+        return Outcome(run=job.run, reason=traceback.format_exc())

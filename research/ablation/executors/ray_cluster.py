@@ -1,0 +1,78 @@
+"""Cells as tasks of a Ray cluster."""
+
+import logging
+from socket import create_connection
+from time import time
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from research.ablation.executors.base import Executor, Job, Outcome, Resources
+from research.errors import UserError
+
+LOST = 3
+"""How often a cell is started again after its worker process or its node was lost."""
+
+
+class RayExecutor(Executor):
+    """Each cell is a task that asks for processors and GPUs; Ray finds the node, and starts it again if that is lost.
+
+    The results folder must be on a file system that every node sees, and every node must have this package installed.
+    A task that is started again continues from the checkpoint in its folder. An address in $RAY_ADDRESS serves too;
+    without one, Ray is started on this machine, and ends with the study.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        super().__init__(resources)
+        self.tasks: dict[Any, str] = {}
+        self.joined = ray.is_initialized()
+        if not self.joined:
+            try:
+                _reach(resources.address)
+                ray.init(
+                    address=resources.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
+            except (RayError, OSError, ValueError, RuntimeError) as error:
+                raise UserError(
+                    f"cannot use the Ray cluster at {resources.address or 'this machine'}: {str(error).splitlines()[0]}"
+                ) from error
+        self.task = ray.remote(
+            num_cpus=resources.threads if resources.cpus is None else resources.cpus,
+            num_gpus=resources.gpus,
+            max_retries=LOST,
+            max_calls=0,
+        )(_cell)
+
+    def _start(self, job: Job) -> None:
+        self.tasks[self.task.remote(job, self.resources.threads)] = job.run
+
+    def _ended(self, seconds: float) -> list[Outcome]:
+        done, _ = ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=seconds) if self.tasks else ([], [])
+        return [self._outcome(task, self.tasks.pop(task)) for task in done]
+
+    def _outcome(self, task: Any, run: str) -> Outcome:
+        try:
+            return ray.get(task)
+        except RayError as error:
+            return Outcome(run=run, reason=f"Ray gave it up: {' '.join(str(error).split())}")
+
+    def close(self) -> None:
+        for task in self.tasks:
+            ray.cancel(task, force=True)
+        self.tasks, self.running = {}, {}
+        if not self.joined and ray.is_initialized():
+            ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Fail within seconds where nobody listens; Ray itself tries for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        create_connection((host, int(port)), timeout=10).close()
+
+
+def _cell(job: Job, threads: int) -> Outcome:
+    from research.ablation.executors.cell import run_cell
+
+    return run_cell(job, threads=threads, began=time())

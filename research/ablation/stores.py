@@ -1,0 +1,82 @@
+"""A study's databases: a file belongs to one process, a PostgreSQL server's is shared by several machines."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from sqlalchemy import text
+
+from research.errors import UserError
+from research.tracking import connect
+
+SHARED = re.compile(r"postgres(ql)?(\+\w+)?://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Where the study's databases are.
+
+    Raises: UserError if several machines could reach one of them but not the other.
+    """
+
+    mlflow: str
+    optuna: str
+    artifacts: Path
+    grace: float = 60.0
+    """Seconds after which the cell of a worker that gives no sign of life is another's, on a shared database."""
+
+    def __post_init__(self) -> None:
+        if self.shared and self.mlflow.startswith("sqlite:"):
+            raise UserError(
+                "several machines can join a study on PostgreSQL, so MLflow needs a server too: give "
+                "--tracking postgresql://… or http://…"
+            )
+        if self.shared and self.mlflow == self.optuna:
+            raise UserError("Optuna and MLflow need a database each: give --storage and --tracking different names")
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may work on the same study."""
+        return SHARED.match(self.optuna) is not None
+
+    @contextmanager
+    def folder(self, folder: Path) -> Iterator[None]:
+        """Within the block, the folder is this process's, or that of all who join the study on a shared database.
+
+        Raises: UserError if another process has it, or it cannot be written.
+        """
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not self.shared:
+                lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"another process is running the study in {folder}; wait for it or stop it, or let several join it "
+                "with --storage postgresql://…"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {folder}: {error.strerror}. Give another folder with --output."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def alone(self, study: str) -> Iterator[None]:
+        """Within the block, no other process that shares the database is in such a block for this study.
+
+        Raises: UserError if the database cannot be reached.
+        """
+        if not self.shared:
+            yield
+            return
+        connection = connect(self.optuna)
+        with connection, connection.begin():
+            connection.execute(text("select pg_advisory_xact_lock(hashtext(:study))"), {"study": study})
+            yield

@@ -1,0 +1,224 @@
+"""What an executor does with a run: it trains, stops when it is asked to, and goes on where it stopped."""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import sleep, time
+
+import psutil
+import pytest
+
+from research.ablation.executors import EXECUTORS, Executor, Job, Outcome, Resources, make_executor
+from research.ablation.executors.base import STOP
+from research.ablation.executors.cell import run_cell
+from research.config import Recipe
+from research.errors import UserError
+from research.tracking import METRICS, merged_steps, read_lines
+from research.tracking.tracker import TRAINED
+from research.training.run import CHECKPOINT, OVERHEAD
+
+
+@pytest.fixture
+def job(recipe: Callable[..., Recipe], tmp_path: Path) -> Job:
+    """A run that writes no checkpoint but its last, unless it is stopped."""
+    (tmp_path / "run").mkdir()
+    config = recipe("grpo", {"run.checkpoint_every": 100}).config
+    return Job(run="run", config=config, folder=tmp_path / "run")
+
+
+@pytest.fixture
+def _handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def numbers(folder: Path) -> dict[int, dict[str, float]]:
+    return {
+        step: {name: value for name, value in metrics.items() if not name.startswith(("time/", "memory/"))}
+        for step, metrics in merged_steps(folder).items()
+    }
+
+
+def run(job: Job) -> Outcome:
+    return run_cell(job, threads=1, began=time())
+
+
+def ask_by_file(job: Job) -> None:
+    (job.folder / STOP).touch()
+
+
+def ask_by_signal(_: Job) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_handler")
+class TestStopping:
+    @pytest.mark.parametrize("ask", [ask_by_file, ask_by_signal])
+    def test_finishes_the_step_and_continues_as_if_nothing_had_been(
+        self, job: Job, ask: Callable[[Job], None], tmp_path: Path
+    ) -> None:
+        def ask_in_the_middle() -> None:
+            while 1 not in merged_steps(job.folder):
+                sleep(0.002)
+            ask(job)
+
+        asker = threading.Thread(target=ask_in_the_middle, daemon=True)
+        asker.start()
+        outcome = run(job)
+        asker.join()
+        assert outcome == Outcome(run="run", stopped=True)
+        stopped = numbers(job.folder)
+        assert 1 <= max(stopped) < 4
+        assert (job.folder / CHECKPOINT).exists()
+        (job.folder / STOP).unlink(missing_ok=True)
+
+        outcome = run(job)
+        assert outcome.result is not None, outcome.reason
+        (tmp_path / "whole").mkdir()
+        assert run(Job(run="whole", config=job.config, folder=tmp_path / "whole")).result is not None
+        assert numbers(job.folder) == numbers(tmp_path / "whole")
+        assert {step: numbers(job.folder)[step] for step in stopped} == stopped
+
+    def test_asked_before_it_begins(self, job: Job) -> None:
+        ask_by_file(job)
+        assert run(job) == Outcome(run="run", stopped=True)
+        assert merged_steps(job.folder) == {}
+
+    def test_overhead_is_what_passes_before_the_first_evaluation(self, job: Job) -> None:
+        result = run_cell(job, threads=1, began=time() - 50).result
+        assert result is not None
+        assert 50 < result["seconds"][OVERHEAD] < 80
+
+    def test_a_fault_is_a_traceback_and_a_mistake_a_sentence(self, job: Job) -> None:
+        nowhere = {**job.config["model"], "policy": {**job.config["model"]["policy"], "path": "nowhere/at/all"}}
+        mistaken = run(Job(run="run", config={**job.config, "model": nowhere}, folder=job.folder))
+        assert "nowhere/at/all" in mistaken.reason
+        assert "Traceback" not in mistaken.reason
+        faulty = run(Job(run="run", config={}, folder=job.folder.with_name("other")))
+        assert faulty.reason.startswith("Traceback")
+        assert faulty.result is mistaken.result is None
+        assert not faulty.stopped
+
+
+class TestTable:
+    def test_a_name_that_is_none(self) -> None:
+        with pytest.raises(UserError, match="no executor is called 'cloud'; there are local, ray, slurm"):
+            make_executor("cloud", Resources(workers=1, threads=1))
+
+    def test_a_library_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(EXECUTORS, "cloud", "no_such_package.cloud:Executor")  # pyright: ignore
+        with pytest.raises(UserError, match=r"needs the package no_such_package: pip install 'research-rlvr\[cloud\]'"):
+            make_executor("cloud", Resources(workers=1, threads=1))
+
+
+def test_gpus_are_dealt_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from research.ablation.executors.local import DEVICES, visible_gpus
+
+    monkeypatch.setenv(DEVICES, "3,GPU-8f")
+    assert visible_gpus() == ["3", "GPU-8f"]
+    monkeypatch.setenv(DEVICES, "")
+    assert visible_gpus() == []
+
+
+@pytest.fixture
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that do not inherit this one's path find `conftest`, as they find an installed package."""
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+
+
+def drive(executor: Executor, jobs: list[Job]) -> dict[str, Outcome]:
+    """The loop of `Executor`'s docstring."""
+    outcomes, queue = {}, deque(jobs)
+    while queue or executor.running:
+        while queue and executor.free:
+            executor.submit(queue.popleft())
+        outcomes |= {outcome.run: outcome for outcome in executor.wait(seconds=1.0)}
+    return outcomes
+
+
+@pytest.mark.usefixtures("_importable")
+class TestSlurm:
+    """submitit's own way to run jobs as processes of this machine, which needs no Slurm."""
+
+    @pytest.fixture
+    def executor(self, tmp_path: Path) -> Iterator[Executor]:
+        pytest.importorskip("submitit")
+        resources = Resources(folder=tmp_path, options={"cluster": "local", "partition": "short", "time": 5})
+        with make_executor("slurm", resources) as executor:
+            yield executor
+
+    def test_a_job_is_stopped_by_its_scheduler_and_submitted_again(
+        self, executor: Executor, recipe: Callable[..., Recipe], tmp_path: Path
+    ) -> None:
+        """A time limit is a signal; the job ends after its step, and the same run continues."""
+        config = recipe("grpo", {"run.steps": 60, "run.evaluate_every": 60, "run.checkpoint_every": 100}).config
+        job = Job(run="run", config=config, folder=tmp_path / "run")
+
+        def interrupt() -> None:
+            while 1 not in merged_steps(job.folder):
+                sleep(0.002)
+            running_in(job.folder).send_signal(signal.SIGUSR2)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        assert drive(executor, [job])[job.run] == Outcome(run=job.run, stopped=True)
+        assert 1 <= max(merged_steps(job.folder)) < 60
+        outcome = drive(executor, [job])[job.run]
+        assert outcome.result is not None, outcome.reason
+        assert sorted(merged_steps(job.folder)) == [*range(61)]
+
+    def test_where_there_is_no_slurm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("submitit")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(UserError, match="cannot use Slurm here"):
+            make_executor("slurm", Resources(folder=tmp_path))
+        with pytest.raises(UserError, match="cannot use Slurm here"):
+            make_executor("slurm", Resources(folder=tmp_path, options={"cluster": "nowhere"}))
+
+
+@pytest.mark.usefixtures("_importable")
+class TestRay:
+    def test_a_cluster_that_is_not_there(self) -> None:
+        pytest.importorskip("ray")
+        with pytest.raises(UserError, match=r"cannot use the Ray cluster at 127\.0\.0\.1:1: .*refused"):
+            make_executor("ray", Resources(address="127.0.0.1:1"))
+
+    @pytest.mark.slow
+    def test_a_worker_that_is_killed_within_a_cell(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+        """Ray starts the task again, which continues from the checkpoint: as if nothing had been."""
+        pytest.importorskip("ray")
+        config = recipe("grpo", {"run.steps": 40, "run.evaluate_every": 20}).config
+        jobs = [Job(run=name, config=config, folder=tmp_path / name) for name in ("one", "other")]
+        with make_executor("ray", Resources(cpus=0.5)) as executor:
+            killed: list[int] = []
+
+            def kill() -> None:
+                while not killed:
+                    if 3 in merged_steps(jobs[0].folder):
+                        process = running_in(jobs[0].folder)
+                        process.kill()
+                        killed.append(max(merged_steps(jobs[0].folder)))
+                    sleep(0.002)
+
+            threading.Thread(target=kill, daemon=True).start()
+            outcomes = drive(executor, jobs)
+        assert 3 <= killed[0] < 40
+        for job in jobs:
+            assert outcomes[job.run].result is not None, outcomes[job.run].reason
+            assert [line["step"] for line in read_lines(job.folder / METRICS) if TRAINED in line] == [*range(1, 41)]
+        assert numbers(jobs[0].folder) == numbers(jobs[1].folder)
+
+
+def running_in(folder: Path) -> psutil.Process:
+    """The process that holds the run's lock."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(Path(file.path) == folder / ".lock" for file in process.open_files()):
+                return process
+    raise AssertionError(f"no process has {folder}")
