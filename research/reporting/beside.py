@@ -5,8 +5,8 @@ import re
 from research.ablation.designs import Cell
 from research.reporting.analysis import Analysis
 from research.reporting.document import Linked, Section, Table
-from research.reporting.numbers import count, interval, number
-from research.reporting.paper import Paper, PaperRow, match
+from research.reporting.numbers import NONE, count, interval
+from research.reporting.paper import Paper, PaperRow, match, printed
 from research.reporting.statistics import Interval, mean_interval, paired_gains, verdict
 from research.reporting.tables import counterparts_table
 from research.reporting.trace import cell_anchor
@@ -33,7 +33,7 @@ def beside(analysis: Analysis, paper: Paper) -> Section:
         "**Model, data and budget of this study are not the paper's**, so the two columns of numbers answer the same "
         "question at different scales, and neither confirms nor refutes the other's size.",
         "The paper:\n\n" + "\n".join(f"- {key}: {value}" for key, value in paper.setting.items()),
-        "This study:\n\n" + "\n".join(f"- {key}: {value}" for key, value in _ours(analysis).items()),
+        _ours(analysis) if paper is analysis.papers[0] else "This study's setting stands above.",
     ]
     cells = _cells(analysis, paper)
     for model, name in paper.models.items():
@@ -58,15 +58,16 @@ def beside(analysis: Analysis, paper: Paper) -> Section:
     return Section(title=f"Beside {paper.source}", blocks=tuple(blocks))
 
 
-def _ours(analysis: Analysis) -> dict[str, str]:
+def _ours(analysis: Analysis) -> str:
     study = analysis.results.study
     protocol = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in study.protocol.items())
-    return {
+    setting = {
         "model, data, budget": study.scale or "not recorded",
         "steps": f"{count(study.steps, 'step')} a run" if study.steps is not None else "steps not recorded",
         "evaluation": protocol or "not recorded",
         "seeds": f"{count(len(study.seeds), 'seed')} ({', '.join(map(str, study.seeds))})",
     }
+    return "This study:\n\n" + "\n".join(f"- {key}: {value}" for key, value in setting.items())
 
 
 def _cells(analysis: Analysis, paper: Paper) -> dict[str, Cell]:
@@ -89,7 +90,7 @@ def _numbers(analysis: Analysis, paper: Paper, model: str, cells: dict[str, Cell
         (
             f"{row.name}{' ' + DOUBT if row.doubt else ''}",
             _own(analysis, row, cells),
-            *(number(value, percent=False) for value in row.values[model]),
+            *(printed(value) for value in row.values[model]),
         )
         for row in paper.rows
         if model in row.values
@@ -101,7 +102,7 @@ def _own(analysis: Analysis, row: PaperRow, cells: dict[str, Cell]) -> str:
     if row.start:
         return Linked(interval(analysis.start, percent=analysis.percent), "runs")
     if row.name not in cells:
-        return number(None, percent=False)
+        return NONE
     summary = analysis.summary(cells[row.name].id)
     return Linked(interval(summary.metric, percent=analysis.percent), cell_anchor(summary.cell.id))
 
@@ -117,7 +118,7 @@ def _claims(analysis: Analysis, paper: Paper, cells: dict[str, Cell]) -> Table |
         rows.append(
             (
                 f"{better.name} over {worse.name}",
-                "no number" if theirs is None else number(theirs, percent=False, signed=True),
+                "no number" if theirs is None else printed(theirs, signed=True),
                 Linked(interval(gain, percent=analysis.percent, signed=True), cell_anchor(cells[better.name].id)),
                 str(gain.n),
                 verdict(gain, 1.0 if theirs is None else theirs),

@@ -47,8 +47,8 @@ def t_band(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
     Example:
         >>> low, high = t_band(pd.DataFrame({0: [1.0], 1: [2.0], 2: [3.0]}))
-        >>> round(low[0], 3), round(high[0], 3)
-        (-0.484, 4.484)
+        >>> f"{low[0]:.3f} {high[0]:.3f}"
+        '-0.484 4.484'
     """
     n = table.notna().sum(axis=1)
     half = pd.Series(stats.t.ppf(0.975, n.clip(lower=2) - 1), index=table.index) * table.std(axis=1) / np.sqrt(n)

@@ -42,6 +42,8 @@ class Study:
     """Config path to the node that stands there in every cell."""
     factors: Mapping[str, Any]
     """Factor to level to nodes or recipe."""
+    design_notes: Mapping[str, Any]
+    """What is recorded of the design beyond its cells: aliases, guarantees, search; each empty if it is not there."""
     steps: int | None
     baseline: Mapping[str, str]
     """Factor to its first level; the first cell's levels if study.yaml has no factors."""
@@ -190,6 +192,7 @@ def _study(node: Mapping[str, Any], path: Path) -> Study:
         papers=_papers(node.get("paper")),
         hold=dict(node.get("hold") or {}),
         factors=dict(node.get("factors") or {}),
+        design_notes={key: node.get(key) for key in ("aliases", "guarantees", "search")},
         steps=int(steps) if steps is not None else None,
         baseline={
             str(factor): levels if isinstance(levels, str) else str(next(iter(levels)))

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from research.ablation.designs import Cell
 from research.errors import UserError
 from research.reporting.folder import get, read_yaml
+from research.reporting.numbers import NONE
 from research.reporting.statistics import Direction
 
 
@@ -97,6 +98,18 @@ class Counterparts:
     """Cell id to row."""
     pairs: Mapping[tuple[str, str], tuple[PaperRow, PaperRow]]
     """(cell, reference) ids to the two rows, which share their context."""
+
+
+def printed(value: float | None, *, signed: bool = False) -> str:
+    """A paper's number with the digits that the paper gives it.
+
+    Example:
+        >>> printed(28.36), printed(34.23 - 28.36, signed=True), printed(-2.0), printed(None)
+        ('28.36', '+5.87', '−2', '—')
+    """
+    if value is None:
+        return NONE
+    return f"{round(value, 6):{'+' if signed else ''}.10g}".replace("-", "−")
 
 
 def read_paper(path: Path, choice: str = "") -> Paper:

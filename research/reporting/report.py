@@ -6,6 +6,7 @@ from pathlib import Path
 from research.reporting.analysis import Analysis, analyse
 from research.reporting.beside import beside
 from research.reporting.conflicts import conflicts_section
+from research.reporting.design import design_section
 from research.reporting.document import Document, Figure, Section
 from research.reporting.exports import write_tables
 from research.reporting.figures import draw_all
@@ -60,6 +61,7 @@ def report(analysis: Analysis, figures: Mapping[str, Figure], *, server: str | N
         _start(analysis),
         *(beside(analysis, paper) for paper in analysis.papers),
         conflicts_section(study, analysis.results.folder),
+        design_section(study),
         _moved(analysis, figures),
         _costs(analysis, figures),
         _reproduce(analysis),

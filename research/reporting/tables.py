@@ -9,6 +9,7 @@ from research.reporting.analysis import Analysis, Effect, Summary, analyse
 from research.reporting.document import Linked, Table
 from research.reporting.factorial import factor_effects
 from research.reporting.numbers import NONE, count, interval, number, p_value
+from research.reporting.paper import printed
 from research.reporting.sentences import caption
 from research.reporting.statistics import Interval
 from research.reporting.trace import cell_anchor, gain_anchor
@@ -74,8 +75,8 @@ def _main_row(analysis: Analysis, summary: Summary, effect: Effect | None) -> tu
         return row
     pair = effect.paper_rows if effect else None
     beside = pair[0] if pair else summary.paper
-    row += (number(beside.value if beside else None, percent=False),)
-    row += (number(effect.paper_gain if effect else None, percent=False, signed=True),)
+    row += (printed(beside.value if beside else None),)
+    row += (printed(effect.paper_gain if effect else None, signed=True),)
     return (*row, effect.verdict if effect else NONE)
 
 
@@ -110,7 +111,7 @@ def counterparts_table(analysis: Analysis) -> Table | None:
         (
             f"{effect.cell.label} vs {effect.reference.label}",
             f"{effect.paper_rows[0].name} vs {effect.paper_rows[1].name}",
-            " vs ".join(number(row.value, percent=False) for row in effect.paper_rows),
+            " vs ".join(printed(row.value) for row in effect.paper_rows),
         )
         for effect in analysis.effects
         if effect.paper_rows

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from test_reporting import MADE_UP, METRIC, study, write_csv, write_study
 
 from research.reporting import write_report
 from research.reporting.analysis import analyse
 from research.reporting.curves import draw_curves
+from research.reporting.design import design_section
 from research.reporting.document import Document, Linked, Section, Table
 from research.reporting.exports import latex, plain
+from research.reporting.folder import read_study
 from research.reporting.report_page import report_page
 from research.reporting.tables import main_table
 from research.reporting.tradeoffs import draw_interactions
@@ -133,6 +136,18 @@ def test_without_a_server_runs_lead_nowhere_else(tmp_path: Path) -> None:
     page = Page((made / "report.html").read_text())
     assert all(link.startswith(("#", "https://arxiv.org/")) for link in page.links)
     assert "Paper" not in (made / "report.html").read_text().split("<main>")[1].split("</table>")[0]
+
+
+def test_what_a_design_confounds_is_said(tmp_path: Path) -> None:
+    record = tmp_path / "study.yaml"
+    notes = {"aliases": {"resolution": 3, "defining_relation": ["I = ABC"], "clear_interactions": []}}
+    record.write_text(yaml.safe_dump(study([0], None, **notes), sort_keys=False))
+    section = design_section(read_study(record))
+    assert section is not None
+    text = str(section.blocks[0])
+    assert text.endswith("- resolution: 3\n- defining relation\n  - I = ABC\n- clear interactions: none")
+    record.write_text(yaml.safe_dump(study([0], None)))
+    assert design_section(read_study(record)) is None
 
 
 class TestDocument:
