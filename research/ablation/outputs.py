@@ -68,6 +68,7 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
         },
         "cells": [{"id": cell.id, "label": cell.label, "levels": dict(cell.levels)} for cell in plan.cells],
         "comparisons": [{"cell": c.cell, "reference": c.reference} for c in plan.comparisons],
+        "guarantees": list(plan.guarantees),
         **({"aliases": aliases.record} if (aliases := plan.aliases) else {}),
     }
 

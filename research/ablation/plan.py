@@ -1,12 +1,13 @@
 """A study's plan: every cell parsed and every toggle checked to change only what it names, before anything runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from research.ablation.designs import Cell, Comparison, Fractional, design_cells
 from research.ablation.fractions import Aliases, aliases_of
+from research.ablation.guarantees import check_baseline, check_single_changes, null_of
 from research.ablation.nodes import covers, differences
 from research.ablation.spec import METHODS, StudySpec
 from research.config import Recipe, parse
@@ -40,6 +41,16 @@ class Plan:
     cells: Sequence[Cell]
     comparisons: Sequence[Comparison]
     runs: Sequence[Run]
+    guarantees: Sequence[str] = ()
+    """What was proved of the configs, in sentences."""
+    ends: tuple[Recipe, Recipe] | None = None
+    """The base recipe with what is held, and the cell of all first levels, at the first seed; None for no check."""
+
+    def prove_null(self) -> "Plan":
+        """The plan with one guarantee more, from two short runs; made once for each results folder."""
+        if self.ends is None:
+            return self
+        return replace(self, guarantees=[*self.guarantees, null_of(self.folder, *self.ends)])
 
     @property
     def budget(self) -> Budget:
@@ -69,11 +80,15 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
     """
     cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline, spec.labels, spec.options)
     recipes = {cell.id: parse(spec.config(cell.levels, spec.seeds[0], overrides)) for cell in cells}
-    for cell in cells[1:]:
-        if spec.design == METHODS:
+    if spec.design == METHODS:
+        for cell in cells[1:]:
             check_same_start_and_budget(cells[0], cell, recipes)
-        else:
-            check_difference(spec, cells[0], cell, recipes)
+        proved = [f"All methods have the same {', '.join(SAME[:-1])} and {SAME[-1]}."]
+    else:
+        proved = check_single_changes(spec, cells, recipes)
+    first = {factor: next(iter(levels)) for factor, levels in spec.factors.items()}
+    base, baseline = (parse(spec.config(levels, spec.seeds[0], overrides)) for levels in ({}, first))
+    proved.append(check_baseline(base, baseline))
     runs = []
     for seed in spec.seeds:
         for cell in cells:
@@ -84,21 +99,15 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
             runs.append(
                 Run(id=name, cell=cell, seed=seed, recipe=Recipe(config=config), folder=folder / "cells" / name)
             )
-    return Plan(spec=spec, folder=folder, cells=cells, comparisons=comparisons, runs=runs)
-
-
-def check_difference(spec: StudySpec, reference: Cell, cell: Cell, recipes: Mapping[str, Recipe]) -> None:
-    """Two cells' resolved configs differ at paths that their differing factors name, and nowhere else.
-
-    Raises: UserError naming the first path that no factor accounts for.
-    """
-    moved = [factor for factor in spec.factors if cell.levels[factor] != reference.levels[factor]]
-    named = [path for factor in moved for path in spec.factors[factor][cell.levels[factor]]]
-    for path in differences(recipes[reference.id].config, recipes[cell.id].config):
-        if not any(covers(name, path) for name in named):
-            raise UserError(
-                f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names"
-            )
+    return Plan(
+        spec=spec,
+        folder=folder,
+        cells=cells,
+        comparisons=comparisons,
+        runs=runs,
+        guarantees=proved,
+        ends=(base, baseline),
+    )
 
 
 SAME: Sequence[str] = ("model.policy", "model.evaluation", "data.train", "data.evaluation", "run", "trainer")

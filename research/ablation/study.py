@@ -44,6 +44,7 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
             state = _State(plan, trials, Runs(plan, stores.mlflow, stores.artifacts))
             state.catch_up()
         resolve_path(plan.runs[0].recipe.config["model"]["policy"]["path"])
+        plan = plan.prove_null()
         with StudyView(plan) as view, Interrupts() as interrupts, trials.alive():
             try:
                 _drive(state, executor, view, interrupts)
