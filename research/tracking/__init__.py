@@ -5,8 +5,9 @@ costs a step nothing, a resumed run logs no step twice, and a lost MLflow databa
 """
 
 from research.tracking.contents import CONFIG, RESULT
+from research.tracking.databases import connect, without_password
 from research.tracking.files import ITEMS, METRICS, SAMPLES, RunLogger, merged_steps, read_lines, replace_text
-from research.tracking.tracker import Tracker, connect, without_password
+from research.tracking.tracker import Tracker
 
 __all__ = [
     "CONFIG",

@@ -2,51 +2,21 @@
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
-
 from research.errors import UserError
 from research.tracking.contents import CONFIG, TABLE, dataset_inputs, sample_columns
+from research.tracking.databases import connect, lay_tables, without_password
 from research.tracking.files import METRICS, read_lines
 
 TRAINED, EVALUATED = "time/step_seconds", "evaluation/avg_at_k"
 """The metric that every line of a training step, and of an evaluation, has."""
 MOST_PARAMS = 100
 """Parameters that MLflow takes at once."""
-
-
-def without_password(text: str) -> str:
-    """A text with the passwords of its URLs left out.
-
-    Example:
-        >>> without_password("--storage postgresql://ada:secret@host/optuna")
-        '--storage postgresql://ada:***@host/optuna'
-    """
-    return re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", text)
-
-
-def connect(url: str) -> Connection:
-    """A connection to a server's database, tried once: MLflow tries for minutes.
-
-    Raises: UserError if there is no driver, or nobody who lets us in.
-    """
-    try:
-        return create_engine(url, poolclass=NullPool).connect()
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{make_url(url).get_backend_name()} needs the package {error.name}: pip install 'research-rlvr[postgres]'"
-        ) from error
-    except DBAPIError as error:
-        reason = " ".join(str(error.orig).split())
-        raise UserError(f"cannot reach the database {without_password(url)}: {reason}") from error
 
 
 class Tracker:
@@ -73,7 +43,7 @@ class Tracker:
         self.uri = uri
         try:
             if uri.startswith("sqlite:///"):
-                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+                lay_tables(Path(uri.removeprefix("sqlite:///")))
             elif uri.startswith("postgres"):
                 connect(uri).close()
             self.client = MlflowClient(tracking_uri=uri)

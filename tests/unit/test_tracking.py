@@ -235,6 +235,22 @@ class TestTracker:
             Tracker(uri, "study")
         assert "\n" not in str(caught.value)
 
+    def test_a_kill_while_the_tables_are_laid_leaves_no_database(
+        self, store: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database = tmp_path / "new/mlflow.db"
+
+        def power_cut(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "link", power_cut)
+            with pytest.raises(KeyboardInterrupt):
+                Tracker(f"sqlite:///{database}", "study")
+        assert not database.exists()
+        assert Tracker(f"sqlite:///{database}", "study").client.search_experiments()
+        assert [path.name for path in database.parent.iterdir()] == ["mlflow.db"]
+
     def test_a_store_that_cannot_be_used(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match="cannot use the MLflow store") as caught:
