@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--grace", type=float, default=60.0, help="seconds after which a silent worker's cell is taken over"
     )
     ablate.add_argument("--plan", action="store_true", help="print the cells and comparisons, and run nothing")
+    ablate.add_argument("--earlier", type=Path, help="with --plan: a study's results that tell variance and time")
     report = command("report", "Write a study's report and figures again from its results folder.")
     report.add_argument("folder", type=Path, help="results/<study>")
     report.add_argument("--tracking", **tracking)  # pyright: ignore
@@ -234,7 +235,7 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
     options = {name: overrides.pop(f"{known.executor}.{name}") for name in _below(known.executor, overrides)}
     plan = make_plan(spec, folder, overrides)
     if known.plan:
-        _print_plan(plan)
+        _print_plan(plan, known.earlier, known.workers)
         return 0
     home = folder.parent
     stores = Stores(
@@ -293,26 +294,12 @@ def _overrides(rest: Sequence[str]) -> dict[str, Any]:
     return flat
 
 
-def _print_plan(plan: Any) -> None:
-    import yaml
-    from rich.table import Table
+def _print_plan(plan: Any, earlier: Path | None = None, workers: int | None = None) -> None:
+    from research.reporting.planning import print_plan
 
-    table = Table(title=plan.spec.question)
-    for column in ("cell", *plan.spec.factors):
-        table.add_column(column)
-    for cell in plan.cells:
-        table.add_row(cell.label, *(cell.levels[factor] for factor in plan.spec.factors))
-    _console().print(table)
-    labels = {cell.id: cell.label for cell in plan.cells}
-    for comparison in plan.comparisons:
-        print(f"compares {labels[comparison.cell]!r} with {labels[comparison.reference]!r}")
-    if plan.aliases:
-        print(yaml.safe_dump(plan.aliases.record, sort_keys=False, allow_unicode=True), end="")
-    done = sum(run.complete for run in plan.runs)
-    print(
-        f"{len(plan.runs)} runs of {plan.budget} ({len(plan.spec.seeds)} seeds), "
-        f"{done} complete already, in {plan.folder}"
-    )
+    if earlier is not None and not (earlier / "study.yaml").exists():
+        raise UserError(f"--earlier names {earlier}, which is not the results folder of a study")
+    print_plan(plan, _console(), earlier=earlier, workers=workers or os.cpu_count() or 1)
 
 
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
