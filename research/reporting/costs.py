@@ -13,8 +13,12 @@ from research.reporting.statistics import Interval, holm, mean_interval, paired_
 MILLION = 1e6
 UNITS: Mapping[str, float] = {"cost/tokens_sampled": MILLION, "cost/tokens_trained": MILLION, "time/seconds": 60.0}
 """Column of runs.csv to what a gain is divided by: a million tokens, a minute."""
-BUDGETS = ("cost/tokens_sampled", "cost/tokens_trained")
-"""Running totals of curves.csv at which cells are compared."""
+BUDGETS: Mapping[str, tuple[str, ...]] = {
+    "tokens sampled": ("cost/tokens_sampled",),
+    "tokens trained": ("cost/tokens_trained",),
+    "tokens sampled and trained": ("cost/tokens_sampled", "cost/tokens_trained"),
+}
+"""What cells are compared at: the running totals of curves.csv that are added up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,8 @@ class PairCost:
 class EqualBudget:
     """Every cell at the largest budget that all runs reached, read off the curves by straight lines."""
 
-    column: str
+    name: str
+    """Of `BUDGETS`."""
     budget: float
     cells: Mapping[str, Interval]
     """Cell to metric at the budget; cells that spend nothing of it are left out."""
@@ -105,7 +110,7 @@ def costs(results: Results) -> Costs:
             for cell, reference in study.comparisons
             for column in columns
         ),
-        budgets=tuple(found for column in BUDGETS if (found := equal_budget(results, column)) is not None),
+        budgets=tuple(found for name in BUDGETS if (found := equal_budget(results, name)) is not None),
     )
 
 
@@ -123,21 +128,22 @@ def _extra(cell: Mapping[int, float], reference: Mapping[int, float]) -> Interva
     return mean_interval([cell[s] / reference[s] - 1 for s in sorted(cell.keys() & reference.keys()) if reference[s]])
 
 
-def equal_budget(results: Results, column: str) -> EqualBudget | None:
+def equal_budget(results: Results, name: str) -> EqualBudget | None:
     """Compare the cells at the largest total of a cost that all runs reached.
 
     Args:
         results: the study.
-        column: a running total of curves.csv.
+        name: a budget of `BUDGETS`.
 
-    Returns: None if the column or the curves are not recorded, a total falls, or fewer than two cells spend any of it.
+    Returns: None if its totals or the curves are not recorded, a total falls, or fewer than two cells spend any of it.
     """
-    if column not in results.curves:
+    columns = list(BUDGETS[name])
+    if not set(columns) <= set(results.curves):
         return None
     owners = results.complete.set_index("run")
     paths: dict[str, tuple[pd.Series, pd.Series]] = {}
     for run, curve in evaluations(results).items():
-        later = of_run(results, run)[column].dropna().astype(float).loc[1:]
+        later = of_run(results, run)[columns].dropna().astype(float).sum(axis=1).loc[1:]
         total = pd.Series([0.0, *later], index=[0, *later.index])
         if not total.is_monotonic_increasing:
             return None
@@ -155,7 +161,7 @@ def equal_budget(results: Results, column: str) -> EqualBudget | None:
         values.setdefault(cells[run], {})[int(str(owners.at[run, "seed"]))] = at
         steps.setdefault(cells[run], []).append(float(np.interp(budget, total, total.index.to_numpy(dtype=float))))
     return EqualBudget(
-        column=column,
+        name=name,
         budget=budget,
         cells={cell: mean_interval(list(found.values())) for cell, found in values.items()},
         steps={cell: float(np.mean(found)) for cell, found in steps.items()},

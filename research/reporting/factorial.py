@@ -3,11 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import prod
+from math import nan, prod, sqrt
+
+import numpy as np
+from scipy import stats
 
 from research.ablation.designs import Cell
 from research.ablation.fractions import aliases_of
-from research.reporting.statistics import Direction, Interval, holm, mean_interval, sign_flip_p
+from research.reporting.statistics import (
+    Direction,
+    Interval,
+    holm,
+    mean_interval,
+    mean_squares,
+    sign_flip_p,
+    smallest_p,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +30,12 @@ class FactorEffect:
     """Positive is better."""
     p: float
     """Sign-flip p, Holm-corrected over all the effects of the design."""
+    least_p: float
+    """The smallest that this p could be with these numbers of seeds and effects."""
+    pooled: Interval
+    """The effect over the seeds that completed every cell, its error pooled over the design: see `pooled_effects`."""
+    pooled_p: float | None
+    """Of the pooled effect by Student's t, Holm-corrected; None if fewer than two seeds completed every cell."""
 
 
 def factor_effects(
@@ -57,23 +74,74 @@ def factor_effects(
         effect, name = frozenset(f for f, _ in terms), " × ".join(f"{f} = {level}" for f, level in terms)
         if aliases and len(terms) == 2 and not aliases.clear(effect):
             continue
-        gains = _contrast(cells, values, {f: (levels[f][0], level) for f, level in terms}, direction)
-        if gains:
-            found.append((name + (aliases.sum_of(effect) if aliases else ""), gains))
-    corrected = holm([sign_flip_p(gains) for _, gains in found])
-    named = zip(found, corrected, strict=True)
-    return tuple(FactorEffect(name=name, gain=mean_interval(gains), p=p) for (name, gains), p in named)
+        contrast = _contrast(cells, {f: (levels[f][0], level) for f, level in terms}, direction)
+        if gains := _gains(contrast, values):
+            found.append((name + (aliases.sum_of(effect) if aliases else ""), gains, contrast))
+    p, least = (holm([test(gains) for _, gains, _ in found]) for test in (sign_flip_p, lambda g: smallest_p(len(g))))
+    pooled = pooled_effects(cells, values, [contrast for *_, contrast in found])
+    pooled_p = iter(holm([one for _, one in pooled if one is not None]))
+    return tuple(
+        FactorEffect(
+            name=name,
+            gain=mean_interval(gains),
+            p=p[i],
+            least_p=least[i],
+            pooled=pooled[i][0],
+            pooled_p=None if pooled[i][1] is None else next(pooled_p),
+        )
+        for i, (name, gains, _) in enumerate(found)
+    )
 
 
-def _contrast(
-    cells: Sequence[Cell],
-    values: Mapping[str, Mapping[int, float]],
-    terms: Mapping[str, tuple[str, str]],
-    direction: Direction,
-) -> list[float]:
-    """One contrast per seed that has all the cells with the terms' levels."""
+def pooled_effects(
+    cells: Sequence[Cell], values: Mapping[str, Mapping[int, float]], contrasts: Sequence[Mapping[str, float]]
+) -> list[tuple[Interval, float | None]]:
+    """Effects with one error for all of them: that of the regression on cells with the seeds as blocks.
+
+        m_{c,s} = μ_c + β_s + ε_{c,s}
+        effect  = Σ_c w_c μ̂_c ± t · √( MS_ε Σ_c w_c² / S ),   (C − 1)(S − 1) degrees of freedom
+
+    More degrees of freedom than the effect's own S − 1, at the price of an assumption: that runs scatter alike in every
+    cell, and effects as little over seeds as that scatter explains.
+
+    Args:
+        cells: the design's cells.
+        values: cell id to seed to metric.
+        contrasts: cell id to weight w, one mapping an effect.
+
+    Returns: interval and uncorrected p of every effect, over the seeds that completed every cell; no interval and None
+        with fewer than two.
+
+    Source: Box, Hunter and Hunter 2005, Statistics for Experimenters, §4 (randomized blocks).
+    """
+    seeds = sorted(set.intersection(*(set(values[cell.id]) for cell in cells)))
+    table = np.array([[values[cell.id][seed] for cell in cells] for seed in seeds]).reshape(len(seeds), len(cells))
+    found: list[tuple[Interval, float | None]] = []
+    for contrast in contrasts:
+        weights = np.array([contrast.get(cell.id, 0.0) for cell in cells])
+        n, freedom = len(seeds), (len(seeds) - 1) * (len(cells) - 1)
+        mean = float(table.mean(0) @ weights) if n else nan
+        if n < 2:
+            found.append((Interval(mean=mean, low=None, high=None, n=n), None))
+            continue
+        error = sqrt(mean_squares(table)[2] * float(weights @ weights) / n)
+        half = float(stats.t.ppf(0.975, freedom)) * error
+        p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+        found.append((Interval(mean=mean, low=mean - half, high=mean + half, n=n), p))
+    return found
+
+
+def _contrast(cells: Sequence[Cell], terms: Mapping[str, tuple[str, str]], direction: Direction) -> dict[str, float]:
+    """Cell id to weight, of the cells with the terms' levels."""
     chosen = [cell for cell in cells if all(cell.levels[f] in ends for f, ends in terms.items())]
-    seeds = sorted(set.intersection(*(set(values[cell.id]) for cell in chosen)))
     scale = (2.0 if direction == "maximize" else -2.0) / len(chosen)
-    signs = [prod(1 if cell.levels[f] == second else -1 for f, (_, second) in terms.items()) for cell in chosen]
-    return [scale * sum(x * values[c.id][seed] for x, c in zip(signs, chosen, strict=True)) for seed in seeds]
+    return {
+        cell.id: scale * prod(1 if cell.levels[f] == second else -1 for f, (_, second) in terms.items())
+        for cell in chosen
+    }
+
+
+def _gains(contrast: Mapping[str, float], values: Mapping[str, Mapping[int, float]]) -> list[float]:
+    """The effect at every seed that has all the cells of the contrast."""
+    seeds = sorted(set.intersection(*(set(values[cell]) for cell in contrast)))
+    return [sum(weight * values[cell][seed] for cell, weight in contrast.items()) for seed in seeds]

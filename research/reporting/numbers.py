@@ -60,16 +60,21 @@ def interval(value: Interval, *, percent: bool, signed: bool = False) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def p_value(p: float | None) -> str:
-    """A p with three decimals.
+def p_value(p: float | None, least: float | None = None) -> str:
+    """A p with three decimals; marked where no effect, however large, could have brought it to 0.05.
+
+    Args:
+        p: None if there is none.
+        least: the smallest that the p could have been with its number of seeds.
 
     Example:
-        >>> p_value(0.25), p_value(0.0001), p_value(None)
-        ('0.250', '<0.001', '—')
+        >>> p_value(0.25), p_value(0.0001), p_value(None), p_value(0.75, least=0.75)
+        ('0.250', '<0.001', '—', '0.750 (too few seeds)')
     """
     if p is None:
         return NONE
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    text = "<0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{text} (too few seeds)" if least is not None and least > 0.05 else text
 
 
 def count(n: int, noun: str) -> str:

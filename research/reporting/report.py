@@ -7,9 +7,12 @@ from research.reporting.analysis import Analysis, analyse
 from research.reporting.beside import beside
 from research.reporting.conflicts import conflicts_section
 from research.reporting.design import design_section
+from research.reporting.cost_section import cost_tables
 from research.reporting.document import Document, Figure, Section
 from research.reporting.exports import write_tables
 from research.reporting.figures import draw_all
+from research.reporting.item_section import items_section
+from research.reporting.learning_section import learning_tables
 from research.reporting.numbers import NONE, count
 from research.reporting.report_page import report_page
 from research.reporting.sentences import caption, findings
@@ -56,7 +59,8 @@ def report(analysis: Analysis, figures: Mapping[str, Figure], *, server: str | N
     lead = [f"**Question.** {study.question}"] if study.question else []
     sections = [
         _main(analysis, figures),
-        _curves(figures),
+        items_section(analysis),
+        _curves(analysis, figures),
         _factors(analysis, figures),
         _start(analysis),
         *(beside(analysis, paper) for paper in analysis.papers),
@@ -99,9 +103,9 @@ def _main(analysis: Analysis, figures: Mapping[str, Figure]) -> Section:
     return Section(title="Result", blocks=(main_table(analysis), caption(analysis), *verdicts, *shown))
 
 
-def _curves(figures: Mapping[str, Figure]) -> Section | None:
-    shown = _drawn(figures, "curves", "compute")
-    return Section(title="Learning curves", blocks=shown) if shown else None
+def _curves(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
+    blocks = (*_drawn(figures, "curves", "compute"), *learning_tables(analysis))
+    return Section(title="Learning curves", blocks=blocks) if blocks else None
 
 
 def _factors(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
@@ -110,7 +114,9 @@ def _factors(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | Non
         return None
     note = (
         "Each level against its factor's first level, averaged over the other factors; an interaction (×) is half of "
-        "how much the one change alters the gain of the other. Only seeds whose cells are all complete count."
+        "how much the one change alters the gain of the other. Only seeds whose cells are all complete count. The "
+        "pooled error is that of a regression on cells with the seeds as blocks: it has more degrees of freedom, and "
+        "holds only if runs scatter alike in every cell and effects do not vary over seeds beyond that scatter."
     )
     shown = _drawn(figures, "factors", "interactions")
     return Section(title="Main effects and interactions", blocks=(table, note, *shown))
@@ -137,8 +143,8 @@ def _costs(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
     if table is None:
         return None
     held = "steps" if analysis.results.study.steps is not None else "budgets"
-    note = f"Mean over complete runs, whole run. Cells are compared at equal {held}: read a gain beside what it cost."
-    return Section(title="Cost", blocks=(note, table, *_drawn(figures, "costs")))
+    note = f"Mean over complete runs, whole run. The tables above compare cells at equal {held}."
+    return Section(title="Cost", blocks=(note, table, *_drawn(figures, "costs"), *cost_tables(analysis)))
 
 
 def _reproduce(analysis: Analysis) -> Section:

@@ -23,6 +23,9 @@ COSTS: Mapping[str, str] = {
     "time/seconds": "Seconds",
     "time/sampling_seconds": "of which sampling",
     "time/updating_seconds": "of which updates",
+    "time/verifying_seconds": "of which verifying",
+    "time/annotating_seconds": "of which annotating",
+    "time/evaluation_seconds": "of which evaluation",
     "cost/state_bytes": "Weights, gradients, moments, MiB",
     "memory/peak_bytes": "Peak memory, MiB",
 }
@@ -68,7 +71,7 @@ def _main_row(analysis: Analysis, summary: Summary, effect: Effect | None) -> tu
     if effect:
         gains = gain_anchor(effect.cell.id, effect.reference.id)
         gain = _gain(effect.gain, summary.metric.n, percent=percent)
-        row += (effect.reference.label, Linked(gain, gains), Linked(p_value(effect.p), gains))
+        row += (effect.reference.label, Linked(gain, gains), Linked(p_value(effect.p, effect.least_p), gains))
     else:
         row += (NONE, NONE, NONE)
     if not paper:
@@ -97,12 +100,15 @@ def factors_table(analysis: Analysis) -> Table | None:
             effect.name,
             str(effect.gain.n),
             Linked(interval(effect.gain, percent=analysis.percent, signed=True), "runs"),
-            Linked(p_value(effect.p), "runs"),
+            Linked(p_value(effect.p, effect.least_p), "runs"),
+            Linked(interval(effect.pooled, percent=analysis.percent, signed=True), "runs"),
+            Linked(p_value(effect.pooled_p), "runs"),
         )
         for effect in factor_effects(study.cells, values, direction=study.direction)
     )
     unit = ", points" if analysis.percent else ""
-    return Table(head=("Effect", "Paired seeds", f"Gain{unit} [95 %]", "p (Holm)"), rows=rows) if rows else None
+    head = ("Effect", "Paired seeds", f"Gain{unit} [95 %]", "p (Holm)", f"Pooled error{unit} [95 %]", "t test p (Holm)")
+    return Table(head=head, rows=rows) if rows else None
 
 
 def counterparts_table(analysis: Analysis) -> Table | None:

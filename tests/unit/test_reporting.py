@@ -128,10 +128,10 @@ def test_a_full_study(tmp_path: Path):
     # six of eight reach |4|) and 0.25; Holm: 3 · 0.25, then its running maximum, so 0.75 three times.
     # The paper's pair is + Clip-Higher after + Overlong Filtering, 38 − 36.
     assert line(report, "| + clip higher | 3 |").endswith(
-        "| Naive GRPO | +5.7 [+4.2, +7.1] | 0.750 | 38 | +2 | same direction |"
+        "| Naive GRPO | +5.7 [+4.2, +7.1] | 0.750 (too few seeds) | 38 | +2 | same direction |"
     )
-    assert line(report, "| + token mean | 3 |").endswith("| 0.750 | 42 | +1 | undecided |")
-    assert line(report, "| … + token mean | 3 |").endswith("| 0.750 | 42 | — | no counterpart |")
+    assert line(report, "| + token mean | 3 |").endswith("| 0.750 (too few seeds) | 42 | +1 | undecided |")
+    assert line(report, "| … + token mean | 3 |").endswith("| 0.750 (too few seeds) | 42 | — | no counterpart |")
     assert "cannot go below 2/2^3 = 0.25" in report
     assert "without overlong filtering" not in line(report, "**What was found.**")
     assert "ran without it" in report
@@ -168,7 +168,8 @@ def test_missing_runs_are_named_and_leave_their_pairs(tmp_path: Path):
 
 def test_one_seed_has_no_interval_and_decides_nothing(tmp_path: Path):
     report = write_report(write_study(tmp_path / "study", seeds=(0,))).read_text()
-    assert line(report, "| + clip higher | 1 | 35.0 [—] | Naive GRPO | +5.0 [—] | 1.000 | 38 | +2 | undecided |")
+    gain = "| + clip higher | 1 | 35.0 [—] | Naive GRPO | +5.0 [—]"
+    assert line(report, f"{gain} | 1.000 (too few seeds) | 38 | +2 | undecided |")
     assert "none has a 95 % interval that excludes 0" in report
     assert "same direction |" not in report
 

@@ -1,6 +1,12 @@
 """The statistics of a study: paired differences, intervals, exact permutation tests, crossed seeds and items."""
 
-from research.reporting.statistics.crossed import VarianceSplit, binomial_variance, crossed_interval, variance_split
+from research.reporting.statistics.crossed import (
+    VarianceSplit,
+    binomial_variance,
+    crossed_interval,
+    mean_squares,
+    variance_split,
+)
 from research.reporting.statistics.intervals import (
     BOOTSTRAP_FROM,
     Interval,
@@ -39,6 +45,7 @@ __all__ = [
     "iqm_interval",
     "jackknife_interval",
     "mean_interval",
+    "mean_squares",
     "paired_gains",
     "paired_power",
     "sign_flip_p",

@@ -68,7 +68,7 @@ def variance_split(values: Float[np.ndarray, "S n"], sampling: Float[np.ndarray,
     S, n = values.shape
     if S < 2 or n < 2 or np.isnan(sampling).any():
         return None
-    of_seeds, of_items, rest = _mean_squares(values)
+    of_seeds, of_items, rest = mean_squares(values)
     drawn = float(sampling.mean())
     parts = {
         "items": (of_items - rest) / S,
@@ -108,7 +108,7 @@ def crossed_interval(values: Float[np.ndarray, "S n"], *, level: float = 0.95) -
     mean = float(values.mean()) if values.size else nan
     if S < 2 or n < 2:
         return Interval(mean=mean, low=None, high=None, n=S)
-    of_seeds, of_items, rest = _mean_squares(values)
+    of_seeds, of_items, rest = mean_squares(values)
     square = max(of_seeds + of_items - rest, of_seeds, of_items)
     if square == 0:
         return Interval(mean=mean, low=mean, high=mean, n=S)
@@ -118,8 +118,8 @@ def crossed_interval(values: Float[np.ndarray, "S n"], *, level: float = 0.95) -
     return Interval(mean=mean, low=mean - half, high=mean + half, n=S)
 
 
-def _mean_squares(values: Float[np.ndarray, "S n"]) -> tuple[float, float, float]:
-    """Mean squares of seeds, items and the rest in a two-way table without replication."""
+def mean_squares(values: Float[np.ndarray, "S n"]) -> tuple[float, float, float]:
+    """Mean squares of seeds (rows), items (columns) and the rest in a two-way table without replication."""
     S, n = values.shape
     by_seed, by_item, mean = values.mean(1), values.mean(0), values.mean()
     rest = values - by_seed[:, None] - by_item[None] + mean
