@@ -18,6 +18,7 @@ from research.reporting.statistics import (
     Interval,
     Verdict,
     detectable_gain,
+    gain_interval,
     holm,
     mean_interval,
     paired_gains,
@@ -155,7 +156,7 @@ def _summary(results: Results, cell: Cell, start: dict[int, float], beside: Coun
         cell=cell,
         values=values,
         metric=mean_interval(list(values.values())),
-        over_start=mean_interval(paired_gains(values, own_start, direction=study.direction)),
+        over_start=gain_interval(paired_gains(values, own_start, direction=study.direction)),
         paper=beside.rows.get(cell.id) if beside else None,
     )
 
@@ -164,7 +165,7 @@ def _effect(results: Results, pair: tuple[str, str], paper: Paper | None, beside
     study = results.study
     cell, reference = (results.by_seed(cell_id, study.metric) for cell_id in pair)
     gains = paired_gains(cell, reference, direction=study.direction)
-    gain = mean_interval(gains)
+    gain = gain_interval(gains)
     rows = beside.pairs.get(pair) if beside else None
     paper_gain = paper.gain(*rows) if paper and rows else None
     return Effect(

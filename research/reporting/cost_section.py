@@ -64,8 +64,8 @@ def budget_tables(analysis: Analysis, budget: EqualBudget) -> tuple[str, Table]:
     steps = analysis.results.study.steps
     left = [s.cell.label for s in analysis.summaries if s.cell.id not in budget.cells and s.metric.n]
     note = (
-        f"**At equal {budget.name}**: {budget.budget:,.0f}, the most that every run reached; the metric is read between "
-        "evaluations off a straight line."
+        f"**At equal {budget.name}**: {budget.budget:,.0f}, the most that every run reached; the metric is read "
+        "between evaluations off a straight line."
         + (f" {', '.join(left)} spent none and {'is' if len(left) == 1 else 'are'} left out." if left else "")
         + (f" *Step* is the mean step, of {steps}, at which they were spent." if steps else "")
     )

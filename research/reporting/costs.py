@@ -8,7 +8,7 @@ import pandas as pd
 
 from research.reporting.folder import Results
 from research.reporting.learning import START, evaluations, of_run
-from research.reporting.statistics import Interval, holm, mean_interval, paired_gains, sign_flip_p
+from research.reporting.statistics import Interval, gain_interval, holm, mean_interval, paired_gains, sign_flip_p
 
 MILLION = 1e6
 UNITS: Mapping[str, float] = {"cost/tokens_sampled": MILLION, "cost/tokens_trained": MILLION, "time/seconds": 60.0}
@@ -103,7 +103,7 @@ def costs(results: Results) -> Costs:
                 reference=reference,
                 column=column,
                 extra=_extra(spent[cell, column], spent[reference, column]),
-                per_unit=mean_interval(
+                per_unit=gain_interval(
                     paired_gains(worth[cell, column], worth[reference, column], direction="maximize")
                 ),
             )
@@ -177,6 +177,6 @@ def _pairs(results: Results, values: Mapping[str, Mapping[int, float]]) -> tuple
             found.append((cell, reference, gains))
     corrected = holm([sign_flip_p(gains) for *_, gains in found])
     return tuple(
-        PairBudget(cell=cell, reference=reference, gain=mean_interval(gains), p=p)
+        PairBudget(cell=cell, reference=reference, gain=gain_interval(gains), p=p)
         for (cell, reference, gains), p in zip(found, corrected, strict=True)
     )

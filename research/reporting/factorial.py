@@ -13,8 +13,8 @@ from research.ablation.fractions import aliases_of
 from research.reporting.statistics import (
     Direction,
     Interval,
+    gain_interval,
     holm,
-    mean_interval,
     mean_squares,
     sign_flip_p,
     smallest_p,
@@ -83,7 +83,7 @@ def factor_effects(
     return tuple(
         FactorEffect(
             name=name,
-            gain=mean_interval(gains),
+            gain=gain_interval(gains),
             p=p[i],
             least_p=least[i],
             pooled=pooled[i][0],

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from research.reporting.folder import Results, as_number
-from research.reporting.statistics import Interval, holm, mean_interval, paired_gains, sign_flip_p
+from research.reporting.statistics import Interval, gain_interval, holm, mean_interval, paired_gains, sign_flip_p
 
 START = "start/"
 """Prefix of the warm start's own metrics in runs.csv."""
@@ -233,7 +233,7 @@ def _pair(
     return {
         "cell": cell,
         "reference": reference,
-        "area": mean_interval(areas),
-        "best": mean_interval(bests),
-        "sooner": mean_interval(saved),
+        "area": gain_interval(areas),
+        "best": gain_interval(bests),
+        "sooner": gain_interval(saved),
     }, sign_flip_p(areas) if areas else None

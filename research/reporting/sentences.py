@@ -84,10 +84,10 @@ def caption(analysis: Analysis) -> str:
     """How the main table's numbers are made, and what too few seeds cannot show."""
     text = (
         "Mean over seeds with a 95 % interval. A gain is the mean of the per-seed differences, so paired; positive is "
-        f"better. Intervals are Student's t, from {BOOTSTRAP_FROM} seeds on the studentised bootstrap, not cut at the "
-        "metric's bounds and not widened for the number of rows; one seed has none (—). p is the sign-flip permutation "
-        f"test on the paired differences, exact up to {EXACT_UP_TO} seeds, Holm-corrected over "
-        f"{count(len(analysis.effects), 'comparison')}."
+        f"better. Intervals are Student's t (of a row's own mean, from {BOOTSTRAP_FROM} seeds on, the studentised "
+        "bootstrap), not cut at the metric's bounds and not widened for the number of rows; one seed has none (—). p "
+        f"is the sign-flip permutation test on the paired differences, exact up to {EXACT_UP_TO} seeds, Holm-corrected "
+        f"over {count(len(analysis.effects), 'comparison')}."
     )
     if any(effect.gain.width is not None and effect.gain.width < 1e-9 for effect in analysis.effects):
         text += " An interval without width means that the seeds happen to agree, not that the gain is certain."

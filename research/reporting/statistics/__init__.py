@@ -11,6 +11,7 @@ from research.reporting.statistics.intervals import (
     BOOTSTRAP_FROM,
     Interval,
     bootstrap_interval,
+    gain_interval,
     mean_interval,
     t_interval,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "bootstrap_interval",
     "crossed_interval",
     "detectable_gain",
+    "gain_interval",
     "holm",
     "improvement",
     "iqm",

@@ -1,7 +1,8 @@
 """Intervals of a mean over seeds.
 
-Few seeds are the rule, so intervals are Student's t; from `BOOTSTRAP_FROM` values on they are the studentised
-bootstrap. benchmarks/simulated_studies.md has how often each holds the truth.
+A paired gain has Student's t: what is skewed in both cells is symmetric in their difference. A cell's own mean may be
+skewed, and from `BOOTSTRAP_FROM` values on has the studentised bootstrap. benchmarks/simulated_studies.md has how often
+each holds the truth.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 BOOTSTRAP_FROM = 8
-"""With at least this many values an interval is the studentised bootstrap, below it Student's t."""
+"""With at least this many values a cell's own mean has the studentised bootstrap, below it Student's t."""
 RESAMPLES = 9999
 """Bootstrap resamples."""
 
@@ -119,7 +120,7 @@ def bootstrap_interval(values: Sequence[float], *, level: float = 0.95) -> tuple
 
 
 def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
-    """The mean and the interval that a report prints: none, Student's t or bootstrap, by the number of values.
+    """The mean of a cell and its interval: none, Student's t or bootstrap, by the number of values.
 
     Args:
         values: one value per seed.
@@ -136,3 +137,21 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
         return Interval(mean=float(values[0]) if n else nan, low=None, high=None, n=n)
     low, high = (bootstrap_interval if n >= BOOTSTRAP_FROM else t_interval)(values, level=level)
     return Interval(mean=float(np.mean(values)), low=low, high=high, n=n)
+
+
+def gain_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """The mean of paired differences and its Student's t interval, whatever their number.
+
+    Args:
+        values: one difference per seed.
+        level: coverage, in (0, 1).
+
+    Returns: mean and interval; no interval for one difference; mean NaN for none.
+
+    Example:
+        >>> gain_interval([1.0]), gain_interval([2.0, 2.0]).low
+        (Interval(mean=1.0, low=None, high=None, n=1), 2.0)
+    """
+    n = len(values)
+    low, high = t_interval(values, level=level) if n > 1 else (None, None)
+    return Interval(mean=float(np.mean(values)) if n else nan, low=low, high=high, n=n)

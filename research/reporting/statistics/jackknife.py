@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from research.reporting.statistics.intervals import Interval, mean_interval
+from research.reporting.statistics.intervals import Interval, gain_interval, mean_interval
 
 TRIM = 0.25
 """Share of the values that the interquartile mean leaves out at each end."""
@@ -34,7 +34,7 @@ def iqm_interval(values: Float[np.ndarray, "S n"]) -> Interval:
     Args:
         values: one score a seed and item.
     """
-    return jackknife_interval(lambda kept: iqm(values[kept]), len(values))
+    return jackknife_interval(lambda kept: iqm(values[kept]), len(values), of_pseudo=mean_interval)
 
 
 def iqm_gain(cell: Float[np.ndarray, "S n"], reference: Float[np.ndarray, "S n"]) -> Interval:
@@ -72,7 +72,12 @@ def improvement(cell: Float[np.ndarray, "S n"], reference: Float[np.ndarray, "S 
     return Interval(mean=found.mean, low=max(0.0, found.low), high=min(1.0, found.high), n=found.n)
 
 
-def jackknife_interval(statistic: Callable[[Int[np.ndarray, " kept"]], float], seeds: int) -> Interval:
+def jackknife_interval(
+    statistic: Callable[[Int[np.ndarray, " kept"]], float],
+    seeds: int,
+    *,
+    of_pseudo: Callable[[list[float]], Interval] = gain_interval,
+) -> Interval:
     """The interval over seeds of any smooth statistic.
 
         p_s = S θ − (S − 1) θ_{−s};   θ ± as the interval of the mean of the S pseudo-values p_s around it
@@ -80,6 +85,7 @@ def jackknife_interval(statistic: Callable[[Int[np.ndarray, " kept"]], float], s
     Args:
         statistic: from the positions of the seeds that are kept to θ.
         seeds: S.
+        of_pseudo: the interval of the pseudo-values' mean.
 
     Returns: θ of all seeds and its interval; none for one seed.
 
@@ -88,7 +94,7 @@ def jackknife_interval(statistic: Callable[[Int[np.ndarray, " kept"]], float], s
     Example:
         >>> values = np.array([1.0, 2.0, 3.0])
         >>> found = jackknife_interval(lambda kept: float(values[kept].mean()), 3)
-        >>> found == mean_interval([1.0, 2.0, 3.0])
+        >>> found == gain_interval([1.0, 2.0, 3.0])
         True
     """
     if seeds == 0:
@@ -98,7 +104,7 @@ def jackknife_interval(statistic: Callable[[Int[np.ndarray, " kept"]], float], s
     if seeds == 1:
         return Interval(mean=whole, low=None, high=None, n=1)
     pseudo = [seeds * whole - (seeds - 1) * statistic(np.delete(every, s)) for s in range(seeds)]
-    around = mean_interval(pseudo)
+    around = of_pseudo(pseudo)
     if around.low is None or around.high is None:
         return around
     shift = whole - around.mean
