@@ -6,8 +6,8 @@ from pathlib import Path
 from research.reporting.analysis import Analysis, analyse
 from research.reporting.beside import beside
 from research.reporting.conflicts import conflicts_section
-from research.reporting.design import design_section
 from research.reporting.cost_section import cost_tables
+from research.reporting.design import design_section
 from research.reporting.document import Document, Figure, Section
 from research.reporting.exports import write_tables
 from research.reporting.figures import draw_all
