@@ -243,15 +243,20 @@ class Fractional(Design):
 
 @dataclass(frozen=True, kw_only=True)
 class Methods(Design):
-    """The levels of one factor, whole recipes, against the first."""
+    """The levels of one factor, whole recipes, against the first or each against the one before it."""
 
     name = "methods"
     two_levels = False
 
+    against: Any = "first"
+    """What a method is compared with: the `first`, or the `previous` one, where the order is a claim."""
+
     def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
+        if self.against not in ("first", "previous"):
+            raise UserError(f"methods are compared against the first or the previous, got {self.against}")
         ((factor, levels),) = factors.items()
         cells = [_cell(index, level, {factor: level}) for index, level in enumerate(levels)]
-        return cells, _against_first(cells)
+        return cells, (_against_first if self.against == "first" else _each_against_its_last)(cells)
 
 
 DESIGNS: Mapping[str, type[Design]] = {

@@ -34,8 +34,8 @@ class StudySpec:
     """What the design is told, such as a fraction's `generators`; in the file they stand beside `design`."""
     seeds: list[int]
     """Replications: every cell is run at every seed."""
-    metric: Mapping[str, str]
-    """`name` of the metric, and `direction`: maximize or minimize."""
+    metric: Mapping[str, Any]
+    """`name` of the metric, `direction`: maximize or minimize, and perhaps the `threshold` that steps count up to."""
     factors: Mapping[str, Mapping[str, Nodes | str]]
     """Factor → level → nodes, or, in a comparison of methods, a recipe file; the first level is the baseline."""
     hold: Nodes = field(default_factory=dict)
@@ -179,10 +179,12 @@ def check_seeds(what: str, seeds: Any) -> None:
 def _check_metric(path: Path, metric: Any) -> None:
     if (
         not isinstance(metric, dict)
-        or set(metric) != {"name", "direction"}
+        or set(metric) - {"threshold"} != {"name", "direction"}
         or metric["direction"] not in ("maximize", "minimize")
     ):
         raise UserError(f"{path}: metric is {{name: …, direction: maximize or minimize}}, got {metric}")
+    if type(metric.get("threshold", 0.0)) not in (int, float):
+        raise UserError(f"{path}: the metric's threshold is a number, got {metric['threshold']}")
 
 
 def _first_method(path: Path, content: Mapping[str, Any]) -> str:

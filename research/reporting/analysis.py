@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import nan
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from research.ablation.designs import Cell
 from research.reporting.by_item import ByItem, by_item
 from research.reporting.costs import Costs, costs
+from research.reporting.factorial import FACTORIALS, FactorEffect, factor_effects
 from research.reporting.folder import Results, read_results
 from research.reporting.learning import START, Learning, learning
 from research.reporting.numbers import metric_name
@@ -87,6 +89,15 @@ class Analysis:
     def summary(self, cell_id: str) -> Summary:
         """The summary of the cell with this id."""
         return next(summary for summary in self.summaries if summary.cell.id == cell_id)
+
+    @cached_property
+    def factors(self) -> tuple[FactorEffect, ...]:
+        """Main effects and interactions of a factorial or a fraction of one; none for another design."""
+        study = self.results.study
+        if study.design not in FACTORIALS:
+            return ()
+        values = {summary.cell.id: summary.values for summary in self.summaries}
+        return factor_effects(study.cells, values, direction=study.direction)
 
     @property
     def metric_name(self) -> str:

@@ -20,6 +20,9 @@ from research.reporting.statistics import (
     smallest_p,
 )
 
+FACTORIALS = ("factorial", "fractional")
+"""Designs whose effects are contrasts over all cells."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FactorEffect:

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from research.reporting.analysis import Analysis
-from research.reporting.factorial import FactorEffect, factor_effects
 from research.reporting.statistics import Interval
 from research.reporting.style import COLOURS, INK, legend, looks, metric_scale, start_line
 
@@ -69,7 +68,7 @@ def draw_effects(analysis: Analysis) -> Figure | None:
 
 def draw_factors(analysis: Analysis) -> Figure | None:
     """Main effects, and the interactions that the design can tell apart; None unless the design is factorial."""
-    effects = effects_of_factors(analysis)
+    effects = analysis.factors
     if not effects:
         return None
     scale, _ = metric_scale(analysis)
@@ -82,15 +81,6 @@ def draw_factors(analysis: Analysis) -> Figure | None:
     _rows(ax, [f"{name}  (n={effect.gain.n})" for name, effect in zip(names, effects, strict=True)])
     ax.set_xlabel(_gain_label(analysis))
     return figure
-
-
-def effects_of_factors(analysis: Analysis) -> tuple[FactorEffect, ...]:
-    """The effects of a factorial design; none of another."""
-    study = analysis.results.study
-    if study.design not in ("factorial", "fractional"):
-        return ()
-    values = {summary.cell.id: summary.values for summary in analysis.summaries}
-    return factor_effects(study.cells, values, direction=study.direction)
 
 
 def _gain_label(analysis: Analysis) -> str:

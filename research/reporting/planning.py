@@ -13,14 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from research.ablation.plan import Plan
+from research.reporting.factorial import FACTORIALS
 from research.reporting.folder import Results, as_number, read_results
 from research.reporting.numbers import NONE, count, number
 from research.reporting.statistics import POWER, detectable_gain
 
 SEEDS = (3, 5, 8, 16, 32)
 """Numbers of seeds beside the study's own."""
-FACTORIALS = ("factorial", "fractional")
-"""Designs whose effects are contrasts over all cells."""
 
 
 @dataclass(frozen=True, kw_only=True)

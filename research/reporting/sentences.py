@@ -17,12 +17,14 @@ def findings(analysis: Analysis) -> str:
     """
     if not any(summary.metric.n for summary in analysis.summaries):
         return "No run is complete, so nothing can be said yet."
-    sentences = [_effects(analysis), _paper(analysis), _start(analysis), _caution(analysis)]
+    sentences = [_effects(analysis), _factors(analysis), _paper(analysis), _start(analysis), _caution(analysis)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _effects(analysis: Analysis) -> str:
     effects = [effect for effect in analysis.effects if effect.gain.n]
+    if not analysis.effects:
+        return ""
     if not effects:
         return "No comparison has a seed that both of its cells completed."
     clear = [effect for effect in effects if effect.gain.excludes_zero]
@@ -38,6 +40,22 @@ def _effects(analysis: Analysis) -> str:
     return text + (
         f" The other {undecided} are undecided." if undecided > 1 else " The other is undecided." * undecided
     )
+
+
+def _factors(analysis: Analysis) -> str:
+    """What the effects of a factorial's factors show, each over all cells."""
+    if not analysis.factors:
+        return ""
+    unit = " points" if analysis.percent else ""
+    clear = [
+        f"{effect.name} ({interval(effect.gain, percent=analysis.percent, signed=True)}{unit})"
+        for effect in analysis.factors
+        if effect.gain.excludes_zero
+    ]
+    text = f"Of {len(analysis.factors)} main effects and interactions, each over all cells,"
+    if not clear:
+        return f"{text} none has a 95 % interval that excludes 0."
+    return f"{text} {len(clear)} {'has' if len(clear) == 1 else 'have'} one that excludes 0: {listed(clear)}."
 
 
 def _named(effect: Effect, analysis: Analysis) -> str:

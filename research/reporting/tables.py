@@ -7,7 +7,6 @@ from rich.table import Table as RichTable
 
 from research.reporting.analysis import Analysis, Effect, Summary, analyse
 from research.reporting.document import Linked, Table
-from research.reporting.factorial import factor_effects
 from research.reporting.numbers import NONE, count, interval, number, p_value
 from research.reporting.paper import printed
 from research.reporting.sentences import caption
@@ -91,10 +90,6 @@ def _gain(gain: Interval, seeds: int, *, percent: bool) -> str:
 
 def factors_table(analysis: Analysis) -> Table | None:
     """Main effects and interactions; None unless the design is a factorial or a fraction, complete for some seed."""
-    study = analysis.results.study
-    if study.design not in ("factorial", "fractional"):
-        return None
-    values = {summary.cell.id: summary.values for summary in analysis.summaries}
     rows = tuple(
         (
             effect.name,
@@ -104,7 +99,7 @@ def factors_table(analysis: Analysis) -> Table | None:
             Linked(interval(effect.pooled, percent=analysis.percent, signed=True), "runs"),
             Linked(p_value(effect.pooled_p), "runs"),
         )
-        for effect in factor_effects(study.cells, values, direction=study.direction)
+        for effect in analysis.factors
     )
     unit = ", points" if analysis.percent else ""
     head = ("Effect", "Paired seeds", f"Gain{unit} [95 %]", "p (Holm)", f"Pooled error{unit} [95 %]", "t test p (Holm)")

@@ -81,7 +81,8 @@ class TestDapo:
     def test_every_design_means_the_same_by_a_level(self, path: Path) -> None:
         ladder, spec = read_study(LADDER).factors, read_study(path)
         assert {factor: ladder[factor] for factor in spec.factors} == spec.factors
-        assert spec.hold == read_study(LADDER).hold
+        held = {path: node for path, node in spec.hold.items() if not path.startswith("run.")}
+        assert held == read_study(LADDER).hold
 
     def test_the_papers_table_speaks_of_the_ladders_levels(self) -> None:
         factors: Mapping[str, Mapping[str, Any]] = read_study(LADDER).factors

@@ -21,6 +21,7 @@ TWO: Mapping[str, Mapping[str, Any]] = {"clip": {"low": {}, "high": {}}, "loss_m
 THREE = {**TWO, "penalty": {"none": {}, "soft": {}}}
 
 
+RECIPES = {"method": {"RFT": {}, "Online RFT": {}, "GRPO": {}}}
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
@@ -393,3 +394,15 @@ class TestStudyFile:
         assert config == {"model": {"clip": {"eps": 2}, "loss": "token", "kl": 7, "seed": 4}}
         held = read_study(write(tmp_path, f"hold: {{model.entropy: 0}}\n{STUDY}"))
         assert refused(lambda: held.base_config) == "hold: the base recipe has no model.entropy"
+
+
+class TestWhatMethodsAreComparedWith:
+    def test_each_against_the_first_or_the_previous(self) -> None:
+        first = design_cells("methods", RECIPES, "base")[1]
+        previous = design_cells("methods", RECIPES, "base", options={"against": "previous"})[1]
+        assert pairs(first) == [("1-online_rft", "0-rft"), ("2-grpo", "0-rft")]
+        assert pairs(previous) == [("1-online_rft", "0-rft"), ("2-grpo", "1-online_rft")]
+
+    def test_against_nothing_else(self) -> None:
+        with pytest.raises(UserError, match="against the first or the previous, got last"):
+            design_cells("methods", RECIPES, "base", options={"against": "last"})
