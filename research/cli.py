@@ -180,7 +180,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _seeds(text: str | None) -> list[int] | None:
-    from research.ablation.spec import check_seeds
+    from research.ablation.seeds import check_seeds
 
     if text is None:
         return None
@@ -253,6 +253,11 @@ def _ablate(known: argparse.Namespace, rest: list[str]) -> int:
         options=options,
         folder=folder / "cells",
     )
+    if spec.search is not None and not plan.spec.found:
+        from research.ablation.searching import run_search
+
+        run_search(plan, stores, make_executor(known.executor, resources))
+        plan = make_plan(spec, folder, overrides)
     executor = make_executor(known.executor, resources)
     missing = run_study(plan, stores, executor, command=without_password(f"research {shlex.join(known.words)}"))
     from research.ablation.records import Runs

@@ -35,8 +35,9 @@ def check_single_changes(spec: StudySpec, cells: Sequence[Cell], recipes: Mappin
         moved = [factor for factor in spec.factors if cell.levels[factor] != reference.levels[factor]]
         named = {factor: list(_nodes(spec, factor, cell.levels[factor])) for factor in moved}
         paths = differences(recipes[reference.id].config, recipes[cell.id].config)
+        found = spec.search.paths(moved) if spec.search else []
         for path in paths:
-            if not any(covers(name, path) for names in named.values() for name in names):
+            if not any(covers(name, path) for names in [*named.values(), found] for name in names):
                 raise UserError(
                     f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names"
                 )

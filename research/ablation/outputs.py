@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from research.ablation.plan import Plan, Run
+from research.ablation.search import FOUND
+from research.config import read_yaml
 from research.tracking import ITEMS, merged_steps, read_lines, replace_text
 from research.training.run import RESULT
 
@@ -24,10 +26,10 @@ def write_outputs(plan: Plan, *, command: str, failures: Mapping[str, str], mlfl
     replace_text(
         plan.folder / "study.yaml", yaml.safe_dump(study_record(plan, command), sort_keys=False, allow_unicode=True)
     )
-    _write_csv(plan.folder / "runs.csv", [run_row(run, failures) for run in plan.runs])
-    _write_csv(plan.folder / "curves.csv", [row for run in plan.runs for row in curve_rows(run)])
-    _write_csv(plan.folder / "items.csv", [row for run in plan.runs for row in item_rows(run)])
-    _write_csv(plan.folder / "provenance.csv", [provenance_row(run, mlflow_ids) for run in plan.runs])
+    write_csv(plan.folder / "runs.csv", [run_row(run, failures) for run in plan.runs])
+    write_csv(plan.folder / "curves.csv", [row for run in plan.runs for row in curve_rows(run)])
+    write_csv(plan.folder / "items.csv", [row for run in plan.runs for row in item_rows(run)])
+    write_csv(plan.folder / "provenance.csv", [provenance_row(run, mlflow_ids) for run in plan.runs])
 
 
 def study_record(plan: Plan, command: str) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def study_record(plan: Plan, command: str) -> dict[str, Any]:
         "cells": [{"id": cell.id, "label": cell.label, "levels": dict(cell.levels)} for cell in plan.cells],
         "comparisons": [{"cell": c.cell, "reference": c.reference} for c in plan.comparisons],
         "guarantees": list(plan.guarantees),
+        **({"search": read_yaml(plan.folder / FOUND)} if plan.spec.found else {}),
         **({"aliases": aliases.record} if (aliases := plan.aliases) else {}),
     }
 
@@ -158,7 +161,8 @@ def record_provenance(run: Run) -> None:
         replace_text(path, json.dumps({"commit": git_state()["commit"], "versions": versions}))
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of any columns as a table; what a row lacks is empty."""
     columns: dict[str, None] = {}
     for row in rows:
         columns.update(dict.fromkeys(row))

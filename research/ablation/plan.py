@@ -1,5 +1,6 @@
 """A study's plan: every cell parsed and every toggle checked to change only what it names, before anything runs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,11 @@ from research.ablation.designs import Cell, Comparison, Fractional, design_cells
 from research.ablation.fractions import Aliases, aliases_of
 from research.ablation.guarantees import check_baseline, check_single_changes, null_of
 from research.ablation.nodes import covers, differences
+from research.ablation.search import Place, guarantee, places, with_found
 from research.ablation.spec import METHODS, StudySpec
 from research.config import Recipe, parse
 from research.errors import UserError
+from research.tracking import RESULT
 from research.training.budget import Budget
 from research.training.run import is_complete
 
@@ -31,6 +34,16 @@ class Run:
         """Whether it reached its last step."""
         return is_complete(self.folder)
 
+    def value(self, metric: str) -> float:
+        """A metric at the last step of a complete run.
+
+        Raises: UserError if no metric has this name.
+        """
+        last = json.loads((self.folder / RESULT).read_text())["last"]
+        if metric not in last:
+            raise UserError(f"no metric is called {metric!r}; a run's last step has {', '.join(sorted(last))}")
+        return last[metric]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -43,6 +56,8 @@ class Plan:
     runs: Sequence[Run]
     guarantees: Sequence[str] = ()
     """What was proved of the configs, in sentences."""
+    searched: Sequence[Place] = ()
+    """Where the study searches numbers before its cells are run."""
     ends: tuple[Recipe, Recipe] | None = None
     """The base recipe with what is held, and the cell of all first levels, at the first seed; None for no check."""
 
@@ -79,6 +94,8 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
     Raises: UserError if a cell does not parse, or differs from another in more than its levels name.
     """
     cells, comparisons = design_cells(spec.design, spec.factors, spec.baseline, spec.labels, spec.options)
+    searched = places(spec, spec.search, overrides) if spec.search else []
+    spec, cells = with_found(spec, cells, searched, folder)
     recipes = {cell.id: parse(spec.config(cell.levels, spec.seeds[0], overrides)) for cell in cells}
     if spec.design == METHODS:
         for cell in cells[1:]:
@@ -88,7 +105,7 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
         proved = check_single_changes(spec, cells, recipes)
     first = {factor: next(iter(levels)) for factor, levels in spec.factors.items()}
     base, baseline = (parse(spec.config(levels, spec.seeds[0], overrides)) for levels in ({}, first))
-    proved.append(check_baseline(base, baseline))
+    proved += [check_baseline(base, baseline), *guarantee(spec)]
     runs = []
     for seed in spec.seeds:
         for cell in cells:
@@ -106,6 +123,7 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
         comparisons=comparisons,
         runs=runs,
         guarantees=proved,
+        searched=searched,
         ends=(base, baseline),
     )
 

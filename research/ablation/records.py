@@ -13,7 +13,7 @@ from typing import Any
 from research.ablation.plan import Plan, Run
 from research.ablation.stores import Stores
 from research.errors import UserError
-from research.tracking import Tracker, replace_text, without_password
+from research.tracking import Tracker, replace_text
 from research.tracking.views import STUDY, compare_view
 
 
@@ -52,28 +52,21 @@ class Trials:
         self.owner = token_hex(8)
         self.mine: dict[str, int] = {}
         """Run → Optuna's id of the trial, for what this worker has claimed."""
-        try:
-            with stores.alone(self.name), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.storage = optuna.storages.RDBStorage(
-                    stores.optuna, heartbeat_interval=max(1, int(stores.grace / 6)), grace_period=int(stores.grace)
-                )
-                self.study = optuna.create_study(
-                    study_name=f"{self.name}-{identity(plan.folder)}",
-                    storage=self.storage,
-                    direction=plan.spec.metric["direction"],  # pyright: ignore[reportArgumentType]
-                    load_if_exists=True,
-                    sampler=optuna.samplers.RandomSampler(seed=0),
-                )
-                self.id = self.storage.get_study_id_from_name(self.study.study_name)
-                self._refuse_others()
-                self._enqueue()
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"cannot use the Optuna storage at {without_password(stores.optuna)}: {str(error).splitlines()[0]}"
-            ) from error
+        with stores.asking_optuna(), stores.alone(self.name), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.storage = optuna.storages.RDBStorage(
+                stores.optuna, heartbeat_interval=max(1, int(stores.grace / 6)), grace_period=int(stores.grace)
+            )
+            self.study = optuna.create_study(
+                study_name=f"{self.name}-{identity(plan.folder)}",
+                storage=self.storage,
+                direction=plan.spec.metric["direction"],  # pyright: ignore[reportArgumentType]
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(seed=0),
+            )
+            self.id = self.storage.get_study_id_from_name(self.study.study_name)
+            self._refuse_others()
+            self._enqueue()
 
     def claim(self) -> str | None:
         """The next run in the plan's order that nobody is running, now this worker's; None if there is none."""

@@ -9,6 +9,8 @@ from typing import Any
 from research.ablation.designs import OPTIONS
 from research.ablation.nodes import Nodes, compose, covers
 from research.ablation.scale import Scale, read_scale
+from research.ablation.search import SearchSpec, read_search
+from research.ablation.seeds import check_seeds
 from research.config import read_recipe, read_yaml
 from research.errors import UserError
 
@@ -50,6 +52,10 @@ class StudySpec:
     """Model, data and budget, in words, for the report."""
     overlay: Scale | None = None
     """The scale that the study is laid out at; None for the study file's own."""
+    search: SearchSpec | None = None
+    """Numbers that are searched before the cells are run; None for no search."""
+    found: Mapping[tuple[str, ...], Mapping[str, float]] = field(default_factory=dict)
+    """Levels of the factors that the search is made at → parameter → what was found; empty before that."""
     left_out: Sequence[str] = ()
     """Levels that the scale cannot have, each with the reason."""
 
@@ -75,19 +81,34 @@ class StudySpec:
         return (Path(self.path).parent / relative).resolve()
 
     def config(self, levels: Mapping[str, str], seed: int, overlays: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The complete config of one run: what is held, the nodes of every factor's level, the scale, the seed."""
+        """One run's config: what is held, the nodes of each factor's level, the scale, what is found, its seed."""
         config = self.base_config
         for factor, level in levels.items():
             nodes, what = self.factors[factor][level], f"factor {factor}, level {level}"
             config = self._held(nodes) if isinstance(nodes, str) else compose(config, nodes, what)
         if self.overlay:
             config = self.overlay.adapt(config)
+        if self.search and (found := self.found.get(self.search.where(levels, self.factors))):
+            config = compose(config, self.search.nodes(found), "search")
         config = compose(config, overlays or {}, "override")
         config["model"]["seed"] = seed
         return config
 
 
-_KEYS = {"question", "base", "design", "seeds", "metric", "factors", "hold", "baseline", "labels", "paper", "scale"}
+_KEYS = {
+    "question",
+    "base",
+    "design",
+    "seeds",
+    "metric",
+    "factors",
+    "hold",
+    "baseline",
+    "labels",
+    "paper",
+    "scale",
+    "search",
+}
 _KEYS |= set(OPTIONS)
 _REQUIRED = ("question", "base", "design", "seeds", "metric", "factors")
 
@@ -114,6 +135,8 @@ def read_study(path: Path) -> StudySpec:
             raise UserError(f"{path}: {key} holds keys, each with its value")
     if unknown := sorted(set(content.get("labels", {})) - set(content["factors"])):
         raise UserError(f"{path}: labels names {unknown[0]}, which is not a factor")
+    if "search" in content:
+        content["search"] = read_search(f"{path}: search", content["search"], content["factors"])
     options = {key: content.pop(key) for key in OPTIONS if key in content}
     return StudySpec(name=path.stem, path=str(path), options=options, **content)
 
@@ -164,16 +187,6 @@ def _replaced(
         if not isinstance(known, Mapping) or set(known) != set(nodes):
             raise UserError(f"{path}: factor {factor}, level {level} is not a level of the study with the same paths")
     return over
-
-
-def check_seeds(what: str, seeds: Any) -> None:
-    """Seeds are a list of different whole numbers.
-
-    Raises: UserError if they are not; `what` begins the message.
-    """
-    whole = isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)
-    if not whole or len(set(seeds)) != len(seeds):
-        raise UserError(f"{what} is a list of different whole numbers, got {seeds}")
 
 
 def _check_metric(path: Path, metric: Any) -> None:

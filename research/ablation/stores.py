@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import text
 
 from research.errors import UserError
-from research.tracking import connect
+from research.tracking import connect, without_password
 
 SHARED = re.compile(r"postgres(ql)?(\+\w+)?://")
 
@@ -66,6 +66,21 @@ class Stores:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def asking_optuna(self) -> Iterator[None]:
+        """Within the block, what goes wrong with Optuna's storage is a sentence.
+
+        Raises: UserError if the storage cannot be used.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"cannot use the Optuna storage at {without_password(self.optuna)}: {str(error).splitlines()[0]}"
+            ) from error
 
     @contextmanager
     def alone(self, study: str) -> Iterator[None]:

@@ -1,6 +1,5 @@
 """Run a study: every cell at every seed, until each is complete, through an executor."""
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from research.ablation.records import Runs, Trials
 from research.ablation.stores import Stores
 from research.errors import UserError
 from research.fit import claim
-from research.tracking import RESULT
 from research.training.warm_start import resolve_path
 
 FAILURE = "failure.txt"
@@ -36,6 +34,8 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
     Raises: UserError if the folder or a database cannot be used; KeyboardInterrupt after Ctrl-C or SIGTERM, once every
         running cell has finished its step and is at a checkpoint; at once after a second one.
     """
+    if plan.spec.search is not None and not plan.spec.found:
+        raise UserError(f"{plan.spec.name} searches before it compares: run its search, then plan it again")
     with executor, stores.folder(plan.folder):
         trials = Trials(plan, stores)
         with stores.alone(plan.folder.name):
@@ -124,11 +124,7 @@ class _State:
 
     def value(self, run: Run) -> float:
         """The study's metric at the run's last step."""
-        last = json.loads((run.folder / RESULT).read_text())["last"]
-        name = self.plan.spec.metric["name"]
-        if name not in last:
-            raise UserError(f"no metric is called {name!r}; a run's last step has {', '.join(sorted(last))}")
-        return last[name]
+        return run.value(self.plan.spec.metric["name"])
 
 
 def _drive(state: _State, executor: Executor, view: StudyView, interrupts: Interrupts) -> None:

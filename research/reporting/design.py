@@ -26,7 +26,9 @@ def _bullets(node: Any, depth: int = 0) -> str:
     if isinstance(node, Mapping):
         return "\n".join(_entry(indent, _words(str(key)), value, depth) for key, value in node.items())
     if isinstance(node, list):
-        return "\n".join(_entry(indent, "", value, depth) for value in node)
+        return "\n".join(
+            f"{indent}{row}" if (row := _row(value)) else _entry(indent, "", value, depth) for value in node
+        )
     return f"{indent}{node}"
 
 
@@ -36,6 +38,17 @@ def _entry(indent: str, name: str, value: Any, depth: int) -> str:
     if isinstance(value, Mapping | list):
         return f"{indent}{name}\n{_bullets(value, depth + 1)}" if name else _bullets(value, depth)
     return f"{indent}{name}: {value}" if name else f"{indent}{value}"
+
+
+def _row(node: Any) -> str:
+    """A mapping of plain values on one line; nothing for anything else."""
+    if not isinstance(node, Mapping) or any(isinstance(value, Mapping | list) for value in node.values()):
+        return ""
+    return ", ".join(f"{_words(str(key))} {_number(value)}" for key, value in node.items())
+
+
+def _number(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _words(key: str) -> str:

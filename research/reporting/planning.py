@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from research.ablation.plan import Plan
+from research.ablation.search import search_lines
 from research.reporting.factorial import FACTORIALS
 from research.reporting.folder import Results, as_number, read_results
 from research.reporting.numbers import NONE, count, number
@@ -139,6 +140,8 @@ def print_plan(plan: Plan, console: Console, *, earlier: Path | None, workers: i
         console.print(yaml.safe_dump(plan.aliases.record, sort_keys=False, allow_unicode=True).strip(), highlight=False)
     for sentence in plan.guarantees:
         console.print(sentence, highlight=False)
+    for line in search_lines(plan.spec):
+        console.print(line, highlight=False)
     done = sum(run.complete for run in plan.runs)
     console.print(
         f"{len(plan.runs)} runs of {plan.budget} ({count(len(plan.spec.seeds), 'seed')}), {done} complete already, "
