@@ -8,7 +8,10 @@ from matplotlib.figure import Figure
 
 from research.reporting.analysis import Analysis
 from research.reporting.statistics import Interval
-from research.reporting.style import COLOURS, INK, legend, looks, metric_scale, start_line
+from research.reporting.style import COLOURS, INK, legend, looks, metric_scale, start_line, wrapped
+
+LINE_INCHES = 0.17
+"""Height of one more line of a row's name."""
 
 
 def _row(ax: Axes, y: int, value: Interval, seeds: Sequence[float], *, scale: float, colour: str) -> None:
@@ -20,7 +23,11 @@ def _row(ax: Axes, y: int, value: Interval, seeds: Sequence[float], *, scale: fl
     ax.scatter([scale * value.mean], [y], s=70, color=colour, zorder=3)
 
 
-def _rows(ax: Axes, names: Sequence[str]) -> None:
+def _rows(figure: Figure, ax: Axes, names: Sequence[str]) -> None:
+    """A name a row, on several lines where it is long; the figure grows by what they take."""
+    names = [wrapped(name) for name in names]
+    tallest = max(name.count("\n") + 1 for name in names)
+    figure.set_figheight(figure.get_figheight() + max(0, tallest - 2) * LINE_INCHES * len(names))
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
@@ -38,7 +45,7 @@ def draw_final(analysis: Analysis) -> Figure | None:
         colour = looks(analysis)[summary.cell.id][0]
         _row(ax, y, summary.metric, list(summary.values.values()), scale=scale, colour=colour)
     start_line(ax.axvline, analysis, scale=scale)
-    _rows(ax, [f"{summary.cell.label}  (n={summary.metric.n})" for summary in shown])
+    _rows(figure, ax, [f"{summary.cell.label}  (n={summary.metric.n})" for summary in shown])
     ax.set_xlabel(analysis.metric_name + unit)
     legend(figure, ax)
     return figure
@@ -61,7 +68,7 @@ def draw_effects(analysis: Analysis) -> Figure | None:
         ax.scatter(*zip(*theirs, strict=True), s=50, marker="D", label=label, **edge)
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left")
     ax.axvline(0, color=INK, linewidth=1)
-    _rows(ax, [f"{e.cell.label}\nvs {e.reference.label}  (n={e.gain.n})" for e in effects])
+    _rows(figure, ax, [f"{e.cell.label}\nvs {e.reference.label}  (n={e.gain.n})" for e in effects])
     ax.set_xlabel(_gain_label(analysis))
     return figure
 
@@ -78,7 +85,7 @@ def draw_factors(analysis: Analysis) -> Figure | None:
         _row(ax, y, effect.gain, (), scale=scale, colour=COLOURS[1 if " × " in effect.name else 0])
     ax.axvline(0, color=INK, linewidth=1)
     names = [effect.name.replace("_", " ").replace(" × ", "\n× ", 1) for effect in effects]
-    _rows(ax, [f"{name}  (n={effect.gain.n})" for name, effect in zip(names, effects, strict=True)])
+    _rows(figure, ax, [f"{name}  (n={effect.gain.n})" for name, effect in zip(names, effects, strict=True)])
     ax.set_xlabel(_gain_label(analysis))
     return figure
 

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -58,11 +59,18 @@ def metric_scale(analysis: Analysis) -> tuple[float, str]:
     return (100.0, ", %") if analysis.percent else (1.0, "")
 
 
+def wrapped(label: str, width: int = 34) -> str:
+    """A label on as many lines as it takes: a cell of a factorial is named after all its levels."""
+    return "\n".join(fill(line, width) for line in label.splitlines())
+
+
 def legend(figure: Figure, ax: Axes, *, inside_up_to: int = 4) -> None:
     """Inside the axes for few entries, beside them for more; the figure grows where these do not fit."""
     handles, labels = ax.get_legend_handles_labels()
+    labels = [wrapped(label, 40) for label in labels]
     if len(labels) > inside_up_to:
-        figure.set_figheight(max(figure.get_figheight(), ENTRY_INCHES * (len(labels) + 2)))
+        lines = sum(label.count("\n") + 1 for label in labels)
+        figure.set_figheight(max(figure.get_figheight(), ENTRY_INCHES * (lines + 2)))
         figure.legend(handles, labels, loc="outside right center")
     elif labels:
         ax.legend(handles, labels, loc="best")
