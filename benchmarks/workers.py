@@ -80,8 +80,8 @@ made before. Both give the same numbers.
 |--:|--:|--:|--:|--:|--:|
 {rows}
 
-Ratio: {median(ratios):.2f} at the median, {min(ratios):.2f} to {max(ratios):.2f}. The start of the command, the report and
-the figures are in both times, by one process.
+Ratio: {median(ratios):.2f} at the median, {min(ratios):.2f} to {max(ratios):.2f}. The start of the command, the
+report and the figures are in both times, by one process.
 
 The harness takes {median(overheads):.1f} s a run at the median, from when it is begun to its first evaluation, at
 most {max(overheads):.1f} s. The first run of a worker imports torch.
