@@ -1,16 +1,15 @@
 """What must hold for whatever a policy writes: searches agree with regular expressions, numbers with fractions."""
 
 import re
-import sys
 from contextlib import suppress
 from fractions import Fraction
 from math import isnan
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.hostile_completions import PROMPT, functions, hostile, prompt_of
 from research.calculator import CalculationError, evaluate
 from research.rewards import NumberInSolution, TagFormat
 from research.rewards.answer_line import normal_form
@@ -19,10 +18,6 @@ from research.rewards.hostile import deepest, refusal
 from research.rewards.solution import solution_in
 from research.rewards.verdicts import FAULTS, Fault, judged
 from research.types import Completion, Prompt
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from benchmarks.hostile_completions import PROMPT, functions, hostile, prompt_of
 
 quick = settings(max_examples=60, deadline=None)
 W, S, E = "<end_working_out>", "<SOLUTION>", "</SOLUTION>"
