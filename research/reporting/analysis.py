@@ -13,7 +13,7 @@ from research.reporting.by_item import ByItem, by_item
 from research.reporting.costs import Costs, costs
 from research.reporting.factorial import FACTORIALS, FactorEffect, factor_effects
 from research.reporting.folder import Results, read_results
-from research.reporting.learning import START, Learning, learning
+from research.reporting.learning import START, Learning, learning, warm_start
 from research.reporting.numbers import metric_name
 from research.reporting.paper import Counterparts, Paper, PaperRow, match, open_paper
 from research.reporting.statistics import (
@@ -69,8 +69,10 @@ class Analysis:
 
     results: Results
     papers: tuple[Paper, ...]
+    starts: Mapping[int, float]
+    """Seed to the warm start's metric, as the first cell that has one measured it."""
     start: Interval
-    """The warm start's metric over seeds."""
+    """The same over seeds."""
     summaries: tuple[Summary, ...]
     effects: tuple[Effect, ...]
     items: ByItem | None
@@ -127,14 +129,15 @@ def analyse(folder: Path) -> Analysis:
     papers = tuple(open_paper(name, folder) for name in study.papers)
     paper = _numbered(papers)
     beside = match(paper, study.cells, study.comparisons, study.baseline) if paper else None
-    start = warm_start(results)
-    summaries = tuple(_summary(results, cell, start, beside) for cell in study.cells)
+    starts = warm_start(results)
+    summaries = tuple(_summary(results, cell, starts, beside) for cell in study.cells)
     effects = _corrected([_effect(results, pair, paper, beside) for pair in study.comparisons])
-    values = [*start.values(), *(value for summary in summaries for value in summary.values.values())]
+    values = [*starts.values(), *(value for summary in summaries for value in summary.values.values())]
     return Analysis(
         results=results,
         papers=papers,
-        start=mean_interval(list(start.values())),
+        starts=starts,
+        start=mean_interval(list(starts.values())),
         summaries=summaries,
         effects=effects,
         items=by_item(results, [(effect.cell.id, effect.reference.id, effect.gain) for effect in effects]),
@@ -146,17 +149,6 @@ def analyse(folder: Path) -> Analysis:
 
 def _numbered(papers: tuple[Paper, ...]) -> Paper | None:
     return next((paper for paper in papers if any(row.value is not None for row in paper.rows)), None)
-
-
-def warm_start(results: Results) -> dict[int, float]:
-    """Seed to the warm start's metric, of the first cell that has one at that seed.
-
-    Cells share the warm start; one whose prompts are put otherwise, as with a length target, measures it otherwise.
-    """
-    found: dict[int, float] = {}
-    for cell in results.study.cells:
-        found = results.by_seed(cell.id, START + results.study.metric) | found
-    return dict(sorted(found.items()))
 
 
 def _summary(results: Results, cell: Cell, start: dict[int, float], beside: Counterparts | None) -> Summary:

@@ -5,13 +5,17 @@ import re
 from research.ablation.designs import Cell
 from research.reporting.analysis import Analysis
 from research.reporting.document import Linked, Section, Table
-from research.reporting.numbers import NONE, count, interval
-from research.reporting.paper import Paper, PaperRow, match, printed
+from research.reporting.numbers import NONE, interval
+from research.reporting.paper import Paper, PaperRow, fitting, match, printed
 from research.reporting.statistics import Interval, mean_interval, paired_gains, verdict
 from research.reporting.tables import counterparts_table
 from research.reporting.trace import cell_anchor
 
 DOUBT = "†"
+SCALES = (
+    "**Model, data and budget of this study are not the paper's**, so the two columns of numbers answer the same "
+    "question at different scales, and neither confirms nor refutes the other's size. Its setting stands at the top."
+)
 
 
 def linked_sources(text: str) -> str:
@@ -30,15 +34,13 @@ def beside(analysis: Analysis, paper: Paper) -> Section:
     shown = f"Metric: {paper.metric}" if len(metrics) == 1 else f"Metrics: {', '.join(metrics)}"
     blocks = [
         linked_sources(f"{paper.title}. {paper.source}. {shown}; ours: {analysis.metric_name}."),
-        "**Model, data and budget of this study are not the paper's**, so the two columns of numbers answer the same "
-        "question at different scales, and neither confirms nor refutes the other's size.",
+        *([SCALES] if paper is analysis.papers[0] else []),
         "The paper:\n\n" + "\n".join(f"- {key}: {value}" for key, value in paper.setting.items()),
-        _ours(analysis) if paper is analysis.papers[0] else "This study's setting stands above.",
     ]
     cells = _cells(analysis, paper)
     for model, name in paper.models.items():
         if any(model in row.values for row in paper.rows):
-            blocks += [f"{name}:"] * bool(name) + [_numbers(analysis, paper, model, cells)]
+            blocks += [f"{name}:"] * bool(name) + [_numbers(analysis, paper, model)]
     if any(None in values for row in paper.rows for values in row.values.values()):
         blocks.append("— is a number that the table does not have.")
     claims = _claims(analysis, paper, cells)
@@ -55,19 +57,12 @@ def beside(analysis: Analysis, paper: Paper) -> Section:
     notes = [*doubts, *quoted, *paper.flags]
     if notes:
         blocks.append("Limits of the source:\n\n" + "\n".join(f"- {linked_sources(note)}" for note in notes))
-    return Section(title=f"Beside {paper.source}", blocks=tuple(blocks))
+    return Section(title=beside_title(paper), blocks=tuple(blocks))
 
 
-def _ours(analysis: Analysis) -> str:
-    study = analysis.results.study
-    protocol = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in study.protocol.items())
-    setting = {
-        "model, data, budget": study.scale or "not recorded",
-        "steps": f"{count(study.steps, 'step')} a run" if study.steps is not None else "steps not recorded",
-        "evaluation": protocol or "not recorded",
-        "seeds": f"{count(len(study.seeds), 'seed')} ({', '.join(map(str, study.seeds))})",
-    }
-    return "This study:\n\n" + "\n".join(f"- {key}: {value}" for key, value in setting.items())
+def beside_title(paper: Paper) -> str:
+    """The heading of a paper's section."""
+    return f"Beside {paper.source}"
 
 
 def _cells(analysis: Analysis, paper: Paper) -> dict[str, Cell]:
@@ -80,31 +75,33 @@ def _cells(analysis: Analysis, paper: Paper) -> dict[str, Cell]:
     return found
 
 
-def _numbers(analysis: Analysis, paper: Paper, model: str, cells: dict[str, Cell]) -> Table:
+def _numbers(analysis: Analysis, paper: Paper, model: str) -> Table:
     """The paper's table of one model, our metric before its columns."""
     ours = f"Ours: {analysis.metric_name}{', %' if analysis.percent else ''} [95 %]"
     metrics = [
         f"{m.name}{', ' + m.unit if m.unit else ''}{' ' + DOUBT if m.doubt else ''}" for m in paper.metrics.values()
     ]
+    beside = fitting(paper, analysis.results.study.cells, analysis.results.study.baseline)
     rows = tuple(
         (
             f"{row.name}{' ' + DOUBT if row.doubt else ''}",
-            _own(analysis, row, cells),
+            *_own(analysis, row, beside.get(row.name)),
             *(printed(value) for value in row.values[model]),
         )
         for row in paper.rows
         if model in row.values
     )
-    return Table(head=("The paper's row", ours, *metrics), rows=rows)
+    return Table(head=("The paper's row", "Our row", ours, *metrics), rows=rows)
 
 
-def _own(analysis: Analysis, row: PaperRow, cells: dict[str, Cell]) -> str:
+def _own(analysis: Analysis, row: PaperRow, cell: Cell | None) -> tuple[str, str]:
+    """Our row beside the paper's, and its metric."""
     if row.start:
-        return Linked(interval(analysis.start, percent=analysis.percent), "runs")
-    if row.name not in cells:
-        return NONE
-    summary = analysis.summary(cells[row.name].id)
-    return Linked(interval(summary.metric, percent=analysis.percent), cell_anchor(summary.cell.id))
+        return "Warm start", Linked(interval(analysis.start, percent=analysis.percent), "runs")
+    if cell is None:
+        return NONE, NONE
+    metric = analysis.summary(cell.id).metric
+    return cell.label, Linked(interval(metric, percent=analysis.percent), cell_anchor(cell.id))
 
 
 def _claims(analysis: Analysis, paper: Paper, cells: dict[str, Cell]) -> Table | None:

@@ -17,7 +17,9 @@ def cost_tables(analysis: Analysis) -> tuple[str | Table, ...]:
     if columns:
         note = (
             "Gain over the warm start per million tokens sampled, per million tokens trained and per minute, seed by "
-            "seed; then each comparison: how much more the row costs, and how much more it gains per unit."
+        )
+        note += (
+            "seed, then of each comparison how much more it costs and gains per unit." if analysis.effects else "seed."
         )
         blocks += [note, worth_table(analysis, columns)]
         if analysis.effects:
@@ -67,7 +69,7 @@ def budget_tables(analysis: Analysis, budget: EqualBudget) -> tuple[str, Table]:
         f"**At equal {budget.name}**: {budget.budget:,.0f}, the most that every run reached; the metric is read "
         "between evaluations off a straight line."
         + (f" {', '.join(left)} spent none and {'is' if len(left) == 1 else 'are'} left out." if left else "")
-        + (f" *Step* is the mean step, of {steps}, at which they were spent." if steps else "")
+        + f" *Step* is the mean step{f', of {steps},' if steps else ''} at which they were spent."
     )
     rows = []
     for summary in (s for s in analysis.summaries if s.cell.id in budget.cells):
@@ -82,7 +84,10 @@ def budget_tables(analysis: Analysis, budget: EqualBudget) -> tuple[str, Table]:
                 continue
             to = gain_anchor(pair.cell, pair.reference)
             gain = Linked(interval(pair.gain, percent=percent, signed=True), to)
-            least = next(e.least_p for e in analysis.effects if (e.cell.id, e.reference.id) == (cell, pair.reference))
-            rows.append((*row, analysis.summary(pair.reference).cell.label, gain, Linked(p_value(pair.p, least), to)))
-    head = ("Row", "Step", f"{analysis.metric_name}{', %' if percent else ''} [95 %]", "Against")
-    return note, Table(head=(*head, f"Gain{', points' if percent else ''} [95 %]", "p (Holm)"), rows=tuple(rows))
+            test = Linked(p_value(pair.p, pair.least_p), to)
+            rows.append((*row, analysis.summary(pair.reference).cell.label, gain, test))
+    head = ("Row", "Step", f"{analysis.metric_name}{', %' if percent else ''} [95 %]")
+    if not analysis.effects:
+        return note, Table(head=head, rows=tuple(row[: len(head)] for row in rows))
+    head += ("Against", f"Gain{', points' if percent else ''} [95 %]", "p (Holm)")
+    return note, Table(head=head, rows=tuple(rows))

@@ -8,7 +8,15 @@ import pandas as pd
 
 from research.reporting.folder import Results
 from research.reporting.learning import START, evaluations, of_run
-from research.reporting.statistics import Interval, gain_interval, holm, mean_interval, paired_gains, sign_flip_p
+from research.reporting.statistics import (
+    Interval,
+    gain_interval,
+    holm,
+    mean_interval,
+    paired_gains,
+    sign_flip_p,
+    smallest_p,
+)
 
 MILLION = 1e6
 UNITS: Mapping[str, float] = {"cost/tokens_sampled": MILLION, "cost/tokens_trained": MILLION, "time/seconds": 60.0}
@@ -69,6 +77,8 @@ class PairBudget:
     gain: Interval
     p: float
     """Sign-flip p, Holm-corrected over the comparisons at this budget."""
+    least_p: float
+    """The smallest that this p could be with these numbers of seeds and comparisons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +186,8 @@ def _pairs(results: Results, values: Mapping[str, Mapping[int, float]]) -> tuple
         if gains := paired_gains(*pair, direction=results.study.direction):
             found.append((cell, reference, gains))
     corrected = holm([sign_flip_p(gains) for *_, gains in found])
+    least = holm([smallest_p(len(gains)) for *_, gains in found])
     return tuple(
-        PairBudget(cell=cell, reference=reference, gain=gain_interval(gains), p=p)
-        for (cell, reference, gains), p in zip(found, corrected, strict=True)
+        PairBudget(cell=cell, reference=reference, gain=gain_interval(gains), p=corrected[i], least_p=least[i])
+        for i, (cell, reference, gains) in enumerate(found)
     )

@@ -39,11 +39,23 @@ def anchor(*names: str) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-") for name in names)
 
 
+def title_anchor(title: str) -> str:
+    """The anchor that Markdown's renderers give a heading.
+
+    Example:
+        >>> title_anchor("Beside a paper, Table 1")
+        'beside-a-paper-table-1'
+    """
+    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """A heading and rows of text, each of inline Markdown."""
 
-    LEFT: ClassVar[frozenset[str]] = frozenset({"Against", "Verdict", "Status", "The paper's rows"})
+    LEFT: ClassVar[frozenset[str]] = frozenset(
+        {"Against", "Verdict", "Status", "The paper's rows", "Our row", "Direction"}
+    )
     """Columns of words; the first column is always one, the others hold numbers."""
 
     head: tuple[str, ...]
@@ -111,7 +123,7 @@ class Section:
     @property
     def anchor(self) -> str:
         """What a link to the section names; the one that Markdown's renderers give its heading."""
-        return re.sub(r"[^a-z0-9 -]", "", self.title.lower()).replace(" ", "-")
+        return title_anchor(self.title)
 
 
 @dataclass(frozen=True, kw_only=True)

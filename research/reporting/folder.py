@@ -38,6 +38,8 @@ class Study:
     papers: tuple[str, ...]
     """Files under experiments/papers, each with `#model/metric` behind it where it has several."""
     scale: str
+    budget: str
+    """What every run may spend, in words, where that is not a number of steps."""
     hold: Mapping[str, Any]
     """Config path to the node that stands there in every cell."""
     factors: Mapping[str, Any]
@@ -182,7 +184,10 @@ def _study(node: Mapping[str, Any], path: Path) -> Study:
     if direction not in get_args(Direction):
         raise UserError(f"{path}: the metric's direction is maximize or minimize, not '{direction}'.")
     return Study(
-        **{key: _text(node, key) for key in ("question", "command", "commit", "created", "design", "base", "scale")},
+        **{
+            key: _text(node, key)
+            for key in ("question", "command", "commit", "created", "design", "base", "scale", "budget")
+        },
         name=_text(node, "name") or path.resolve().parent.name,
         dirty=bool(node.get("dirty", False)),
         seeds=tuple(int(seed) for seed in get(node, "seeds", path)),

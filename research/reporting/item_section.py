@@ -12,7 +12,8 @@ from research.reporting.trace import cell_anchor, gain_anchor
 PAIRS = (
     "Each gain is paired by seed and by item. *New seeds* is the main table's interval: it speaks of other seeds on "
     "these very items. *New items too* speaks of other seeds on other items like these (crossed random effects, "
-    "Student's t with Satterthwaite's degrees of freedom). IQM is the interquartile mean over seeds and items, and P "
+    "Student's t with Satterthwaite's degrees of freedom); it can be the narrower one where seeds are few, because "
+    "items then lend it degrees of freedom. IQM is the interquartile mean over seeds and items, and P "
     "the probability that on an item a run of the row is better than one of the other, 50 % meaning no difference "
     "(Agarwal et al. 2021, arXiv:2108.13264); both intervals are for new seeds. *p by item* flips signs by item: "
     "whether these very runs differ on new items, whatever other seeds would have given. *Detectable* is the gain "
@@ -76,7 +77,8 @@ def variance_table(analysis: Analysis, found: ByItem) -> Table | None:
     rows = []
     for label, split, to in splits:
         if split is not None:
-            error = number(scale * sqrt(sum(split.of_mean.values())), percent=False)
+            spread = scale * sqrt(sum(split.of_mean.values()))
+            error = f"{spread:.2f}" if analysis.percent else number(spread, percent=False)
             rows.append((label, Linked(error, to), *(Linked(_share(split, part), to) for part in parts)))
     head = ("Row", f"Standard error{unit}", "Items, %", "Seeds, %", "Both, %", "Sampling, %")
     return Table(head=head, rows=tuple(rows)) if rows else None

@@ -29,6 +29,8 @@ class RunCurve:
     cell: str
     seed: int
     evaluations: int
+    steps: int
+    """Of the last evaluation."""
     area: float
     """Mean height of the curve over the steps, by trapezoids: in the metric's unit."""
     best: float
@@ -49,7 +51,7 @@ class CellCurves:
     best: Interval
     last: Interval
     reached: Interval
-    """Steps to the threshold, of the runs that cross it."""
+    """Steps to the threshold, of the runs that cross it: where not all do, of the quick ones."""
     runs: int
     collapsed: tuple[RunCurve, ...]
 
@@ -125,6 +127,17 @@ def evaluations(results: Results) -> dict[str, pd.Series]:
     return found
 
 
+def warm_start(results: Results) -> dict[int, float]:
+    """Seed to the warm start's metric, of the first cell that has one at that seed.
+
+    Cells share the warm start; one whose prompts are put otherwise, as with a length target, measures it otherwise.
+    """
+    found: dict[int, float] = {}
+    for cell in results.study.cells:
+        found = results.by_seed(cell.id, START + results.study.metric) | found
+    return dict(sorted(found.items()))
+
+
 def of_run(results: Results, run: str) -> pd.DataFrame:
     """The run's rows of curves.csv, by step."""
     return results.curves.loc[results.curves["run"] == run].set_index("step").sort_index()
@@ -177,7 +190,7 @@ def _threshold(results: Results) -> float:
     study = results.study
     if study.threshold is not None:
         return study.threshold
-    starts = [v for cell in study.cells for v in results.by_seed(cell.id, START + study.metric).values()]
+    starts = list(warm_start(results).values())
     ends = [np.mean(list(found.values())) for c in study.cells if (found := results.by_seed(c.id, study.metric))]
     end = float(np.median(ends))
     return float(np.mean(starts)) + HALFWAY * (end - float(np.mean(starts))) if starts else end
@@ -198,6 +211,7 @@ def _run(results: Results, run: str, cell: str, seed: int, curve: pd.Series, thr
         cell=cell,
         seed=seed,
         evaluations=len(values),
+        steps=int(steps[-1]),
         area=float(np.trapezoid(values, steps) / (steps[-1] - steps[0])),
         best=float(values[best]),
         best_step=int(steps[best]),

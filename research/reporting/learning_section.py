@@ -16,13 +16,22 @@ def learning_tables(analysis: Analysis) -> tuple[str | Table, ...]:
     origin = "the study's" if found.stated else "half the way from the warm start to the median cell"
     note = (
         f"Area is the mean height of the curve over the steps, the warm start included. The threshold is {threshold}, "
-        f"{origin}; steps to it are read between evaluations off a straight line, over the runs that cross it. A run "
-        f"has collapsed if it ends more than {100 * DROP:.0f} % of its best value behind it (*metric*), if the entropy "
-        f"of its last tenth of steps is below {100 * ENTROPY_FLOOR:.0f} % of the first step's (*entropy*), or if more "
-        f"than {100 * CUT:.0f} % of the last tenth's completions were cut, and more than at first (*length*)."
+        f"{origin}; steps to it are read between evaluations off a straight line, and averaged only where every run "
+        f"crosses it, since those that do are the quick ones.{_lengths(found)} A run has collapsed if it ends more "
+        f"than {100 * DROP:.0f} % of its best value behind it (*metric*), if the entropy of its last tenth of steps is "
+        f"below {100 * ENTROPY_FLOOR:.0f} % of the first step's (*entropy*), or if more than {100 * CUT:.0f} % of the "
+        "last tenth's completions were cut, and more than at first (*length*)."
     )
     blocks: tuple[str | Table, ...] = (curves_table(analysis, found), note)
     return (*blocks, areas_table(analysis, found)) if found.pairs else blocks
+
+
+def _lengths(found: Learning) -> str:
+    """That steps are not alike, where runs differ in their number."""
+    fewest, most = (end(run.steps for run in found.runs) for end in (min, max))
+    if fewest == most:
+        return ""
+    return f" Runs have {fewest} to {most} steps, so areas and steps compare unlike ones: the cost section does not."
 
 
 def curves_table(analysis: Analysis, found: Learning) -> Table:
@@ -30,10 +39,13 @@ def curves_table(analysis: Analysis, found: Learning) -> Table:
     percent, unit = analysis.percent, ", %" if analysis.percent else ""
     rows = []
     for cell in found.cells:
-        reached = f"{interval(cell.reached, percent=False)} ({cell.reached.n} of {cell.runs} runs)"
+        all_cross = cell.reached.n == cell.runs
+        reached = (
+            interval(cell.reached, percent=False) if all_cross else f"{NONE} ({cell.reached.n} of {cell.runs} runs)"
+        )
         shown = (
             *(interval(value, percent=percent) for value in (cell.area, cell.best, cell.last)),
-            reached if cell.reached.n else f"{NONE} (0 of {cell.runs} runs)",
+            reached,
             _collapsed(cell),
         )
         label = analysis.summary(cell.cell).cell.label
@@ -45,7 +57,11 @@ def curves_table(analysis: Analysis, found: Learning) -> Table:
 def _collapsed(cell: CellCurves) -> str:
     if not cell.collapsed:
         return "none"
-    return listed([f"seed {run.seed} ({', '.join(run.collapse)})" for run in cell.collapsed])
+    kinds: dict[str, list[str]] = {}
+    for run in cell.collapsed:
+        kinds.setdefault(" and ".join(run.collapse), []).append(str(run.seed))
+    said = [f"{kind} at {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}" for kind, seeds in kinds.items()]
+    return f"{len(cell.collapsed)} of {cell.runs}: {'; '.join(said)}"
 
 
 def areas_table(analysis: Analysis, found: Learning) -> Table:
@@ -54,11 +70,14 @@ def areas_table(analysis: Analysis, found: Learning) -> Table:
     least = {(effect.cell.id, effect.reference.id): effect.least_p for effect in analysis.effects}
     rows = []
     for pair in found.pairs:
+        saved = interval(pair.sooner, percent=False, signed=True)
+        if pair.sooner.n < pair.area.n:
+            saved = f"{NONE} ({pair.sooner.n} of {pair.area.n} pairs)"
         shown = (
             interval(pair.area, percent=percent, signed=True),
             p_value(pair.p, least[pair.cell, pair.reference]),
             interval(pair.best, percent=percent, signed=True),
-            interval(pair.sooner, percent=False, signed=True),
+            saved,
         )
         names = (analysis.summary(pair.cell).cell.label, analysis.summary(pair.reference).cell.label)
         to = gain_anchor(pair.cell, pair.reference)

@@ -1,6 +1,6 @@
 """How numbers are written: percent with one decimal where a metric lies in [0, 1], a true minus sign, "—" for none."""
 
-from math import isnan
+from math import floor, isnan, log10
 
 from research.reporting.statistics import Interval
 
@@ -43,11 +43,13 @@ def number(value: float | None, *, percent: bool, signed: bool = False) -> str:
 
 
 def interval(value: Interval, *, percent: bool, signed: bool = False) -> str:
-    """A mean and its interval.
+    """A mean and its interval; where it is not in percent, with the decimals of two digits of the half width.
 
     Example:
         >>> interval(Interval(mean=0.5, low=0.25, high=0.75, n=3), percent=True)
         '50.0 [25.0, 75.0]'
+        >>> interval(Interval(mean=9.963, low=0.854, high=19.07, n=3), percent=False)
+        '10.0 [0.9, 19.1]'
         >>> interval(Interval(mean=0.5, low=None, high=None, n=1), percent=True)
         '50.0 [—]'
     """
@@ -56,7 +58,12 @@ def interval(value: Interval, *, percent: bool, signed: bool = False) -> str:
         return NONE
     if value.low is None:
         return f"{mean} [{NONE}]"
-    low, high = (number(end, percent=percent, signed=signed) for end in (value.low, value.high))
+    half = (value.width or 0.0) / 2
+    if percent or half < 1e-9:
+        low, high = (number(end, percent=percent, signed=signed) for end in (value.low, value.high))
+        return f"{mean} [{low}, {high}]"
+    digits = f"{'+' if signed else ''},.{max(0, 1 - floor(log10(half)))}f"
+    mean, low, high = (f"{end:{digits}}".replace("-", "−") for end in (value.mean, value.low, value.high))
     return f"{mean} [{low}, {high}]"
 
 
@@ -88,10 +95,13 @@ def count(n: int, noun: str) -> str:
 
 
 def listed(items: list[str]) -> str:
-    """Items as a phrase.
+    """Items as a phrase; with semicolons where an item has a comma of its own.
 
     Example:
-        >>> listed(["a"]), listed(["a", "b", "c"])
-        ('a', 'a, b and c')
+        >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b, c"])
+        ('a', 'a, b and c', 'a; and b, c')
     """
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"
+    if len(items) < 2:
+        return items[0] if items else "none"
+    comma, last = (";", "; and") if any(", " in item for item in items) else (",", " and")
+    return f"{f'{comma} '.join(items[:-1])}{last} {items[-1]}"

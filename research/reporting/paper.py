@@ -249,6 +249,12 @@ def match(
     return Counterparts(rows=rows, pairs=pairs)
 
 
+def fitting(paper: Paper, cells: Sequence[Cell], baseline: Mapping[str, str]) -> dict[str, Cell]:
+    """The first cell that stands beside each row, by the row's name; several rows may stand beside one cell."""
+    found = {row.name: next((cell for cell in cells if _fits(row, cell, baseline)), None) for row in paper.rows}
+    return {name: cell for name, cell in found.items() if cell is not None}
+
+
 def _fits(row: PaperRow, cell: Cell, baseline: Mapping[str, str]) -> bool:
     """Whether a row stands beside a cell; a study that shares no factor with the paper has no counterpart in it."""
     shared = row.levels.keys() & cell.levels.keys()

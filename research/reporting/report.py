@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from research.reporting.analysis import Analysis, analyse
-from research.reporting.beside import beside
+from research.reporting.beside import beside, beside_title
+from research.reporting.cautions import other_starts, unequal_data
 from research.reporting.conflicts import conflicts_section
 from research.reporting.cost_section import cost_tables
 from research.reporting.design import design_section
-from research.reporting.document import Document, Figure, Section
+from research.reporting.document import Document, Figure, Section, title_anchor
 from research.reporting.exports import write_tables
 from research.reporting.figures import draw_all
 from research.reporting.item_section import items_section
@@ -16,7 +17,8 @@ from research.reporting.learning_section import learning_tables
 from research.reporting.numbers import NONE, count
 from research.reporting.report_page import report_page
 from research.reporting.sentences import caption, findings
-from research.reporting.tables import COSTS, FINALS, factors_table, main_table, means_table, start_table
+from research.reporting.setting import setting
+from research.reporting.tables import COSTS, FINALS, TIMES, factors_table, main_table, means_table, start_table
 from research.reporting.trace import gains_table, runs_table
 
 VERDICTS = (
@@ -74,9 +76,15 @@ def report(analysis: Analysis, figures: Mapping[str, Figure], *, server: str | N
     ]
     return Document(
         title=study.name,
-        lead=(*lead, f"**What was found.** {findings(analysis)}", _missing(analysis)),
+        lead=(*lead, f"**What was found.** {findings(analysis)}", *_ground(analysis)),
         sections=tuple(section for section in sections if section),
     )
+
+
+def _ground(analysis: Analysis) -> list[str]:
+    """What the findings rest on."""
+    said = f"**Setting.** {setting(analysis)}" if setting(analysis) else ""
+    return [text for text in (said, _missing(analysis), unequal_data(analysis)) if text]
 
 
 def _missing(analysis: Analysis) -> str:
@@ -96,11 +104,14 @@ def _drawn(figures: Mapping[str, Figure], *names: str) -> tuple[Figure, ...]:
 
 
 def _main(analysis: Analysis, figures: Mapping[str, Figure]) -> Section:
-    verdicts = []
+    notes = [caption(analysis), other_starts(analysis)]
     if analysis.paper:
-        verdicts = [f"The paper's column is {analysis.paper.metric}. {VERDICTS}"]
+        below = f"[below](#{title_anchor(beside_title(analysis.paper))})"
+        rows = f"which of its rows stands beside which of ours is listed {below}"
+        verdicts = f" {VERDICTS}" if analysis.effects else ""
+        notes.append(f"The paper's column is {analysis.paper.metric}; {rows}.{verdicts}")
     shown = _drawn(figures, "final", "effects")
-    return Section(title="Result", blocks=(main_table(analysis), caption(analysis), *verdicts, *shown))
+    return Section(title="Result", blocks=(main_table(analysis), *filter(None, notes), *shown))
 
 
 def _curves(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
@@ -112,9 +123,11 @@ def _factors(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | Non
     table = factors_table(analysis)
     if table is None:
         return None
+    crossed = any(" × " in effect.name for effect in analysis.factors)
     note = (
-        "Each level against its factor's first level, averaged over the other factors; an interaction (×) is half of "
-        "how much the one change alters the gain of the other. Only seeds whose cells are all complete count. The "
+        "Each level against its factor's first level, averaged over the other factors"
+        + ("; an interaction (×) is half of how much the one change alters the gain of the other" * crossed)
+        + ". Only seeds whose cells are all complete count. The "
         "pooled error is that of a regression on cells with the seeds as blocks: it has more degrees of freedom, and "
         "holds only if runs scatter alike in every cell and effects do not vary over seeds beyond that scatter."
     )
@@ -128,6 +141,7 @@ def _start(analysis: Analysis) -> Section:
         text = "The runs hold no metric of the warm start, so nothing is compared with it."
         return Section(title=title, blocks=(text,))
     note = "*Yes* if the whole 95 % interval of the paired gain lies above 0; uncorrected for the number of rows."
+    note += " The gain is over the row's own warm start." * bool(other_starts(analysis))
     return Section(title=title, blocks=(start_table(analysis), note))
 
 
@@ -142,9 +156,12 @@ def _costs(analysis: Analysis, figures: Mapping[str, Figure]) -> Section | None:
     table = means_table(analysis, COSTS)
     if table is None:
         return None
-    held = "steps" if analysis.results.study.steps is not None else "budgets"
+    study = analysis.results.study
+    held = "steps" if study.steps is not None else f"budgets ({study.budget})" if study.budget else "budgets"
     note = f"Mean over complete runs, whole run. The tables above compare cells at equal {held}."
-    return Section(title="Cost", blocks=(note, table, *_drawn(figures, "costs"), *cost_tables(analysis)))
+    times = means_table(analysis, TIMES)
+    went = ("Of these seconds:", times) if times else ()
+    return Section(title="Cost", blocks=(note, table, *went, *_drawn(figures, "costs"), *cost_tables(analysis)))
 
 
 def _reproduce(analysis: Analysis) -> Section:
@@ -154,7 +171,7 @@ def _reproduce(analysis: Analysis) -> Section:
         commit += " **with uncommitted changes**: the commit alone does not give these numbers"
     facts = {
         "commit": commit,
-        "created": study.created or NONE,
+        **({"created": study.created} if study.created else {}),
         "base": f"`{study.base}`" if study.base else NONE,
         "design": study.design or NONE,
         "seeds": ", ".join(map(str, study.seeds)),
@@ -162,13 +179,14 @@ def _reproduce(analysis: Analysis) -> Section:
     }
     if "versions" in results.provenance:
         recorded = sorted(set(results.provenance["versions"].dropna()))
-        facts["package versions of the runs"] = "; ".join(recorded) or "not recorded"
+        known = {str(word) for item in study.environment.items() for word in item}
+        if other := [versions for versions in recorded if not set(versions.split()) <= known]:
+            facts["package versions of the runs"] = "; ".join(other)
     commits = sorted(set(results.provenance["commit"].dropna())) if "commit" in results.provenance else []
+    if len(commits) == 1 and commits[0] != study.commit:
+        facts["**commit of the runs**"] = f"`{commits[0]}`; the study's is that of its last start"
     if len(commits) > 1:
         facts["**the runs come from several commits**"] = ", ".join(f"`{one}`" for one in commits)
-    if results.mixed_data():
-        seeds = ", ".join(map(str, results.mixed_data()))
-        facts["**the runs of one seed do not share their data hash**"] = f"seeds {seeds}; these are not fully paired"
     command = (f"```\n{study.command}\n```",) if study.command else ()
     blocks = (*command, "\n".join(f"- {key}: {value}" for key, value in facts.items()))
     return Section(title="How to reproduce", blocks=blocks)

@@ -3,8 +3,13 @@
 from collections import Counter
 
 from research.reporting.analysis import Analysis, Effect
+from research.reporting.cautions import collapses
+from research.reporting.factorial import FactorEffect
 from research.reporting.numbers import count, interval, listed
-from research.reporting.statistics import BOOTSTRAP_FROM, EXACT_UP_TO, smallest_p
+from research.reporting.statistics import BOOTSTRAP_FROM, EXACT_UP_TO, Interval, smallest_p
+
+SPENT = "tokens sampled"
+"""The budget at which the findings look again at what the steps showed."""
 
 
 def findings(analysis: Analysis) -> str:
@@ -17,7 +22,15 @@ def findings(analysis: Analysis) -> str:
     """
     if not any(summary.metric.n for summary in analysis.summaries):
         return "No run is complete, so nothing can be said yet."
-    sentences = [_effects(analysis), _factors(analysis), _paper(analysis), _start(analysis), _caution(analysis)]
+    sentences = [
+        _effects(analysis),
+        _equal_budget(analysis),
+        _factors(analysis),
+        _paper(analysis),
+        collapses(analysis),
+        _start(analysis),
+        _caution(analysis),
+    ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -27,12 +40,17 @@ def _effects(analysis: Analysis) -> str:
         return ""
     if not effects:
         return "No comparison has a seed that both of its cells completed."
+    if all(effect.gain.low is None for effect in effects):
+        return (
+            f"No comparison on {analysis.metric_name} has an interval, since each rests on one seed: none is decided."
+        )
     clear = [effect for effect in effects if effect.gain.excludes_zero]
     better = [_named(effect, analysis) for effect in clear if effect.gain.mean > 0]
     worse = [_named(effect, analysis) for effect in clear if effect.gain.mean < 0]
     scope = f"On {analysis.metric_name}, of {count(len(effects), 'comparison')}"
     if not clear:
-        return f"{scope} none has a 95 % interval that excludes 0: at this number of seeds no effect is established."
+        none = f"On {analysis.metric_name}, the one comparison has no" if len(effects) == 1 else f"{scope} none has a"
+        return f"{none} 95 % interval that excludes 0: at this number of seeds no effect is established."
     text = f"{scope} {len(clear)} {'has' if len(clear) == 1 else 'have'} a 95 % interval that excludes 0."
     text += f" Better than the reference: {listed(better)}." if better else ""
     text += f" Worse than the reference: {listed(worse)}." if worse else ""
@@ -42,64 +60,114 @@ def _effects(analysis: Analysis) -> str:
     )
 
 
+def _equal_budget(analysis: Analysis) -> str:
+    """Which of the clear gains are still there once both cells have spent the same, and which only appear then."""
+    budget = next((found for found in analysis.costs.budgets if found.name == SPENT), None)
+    if budget is None:
+        return ""
+    then = {(pair.cell, pair.reference): pair.gain for pair in budget.pairs}
+    pairs = [(e, then[e.cell.id, e.reference.id]) for e in analysis.effects if (e.cell.id, e.reference.id) in then]
+    clear = [(effect, gain) for effect, gain in pairs if effect.gain.excludes_zero]
+    lost = [_named(e, analysis, gain) for e, gain in clear if not gain.excludes_zero or gain.mean * e.gain.mean < 0]
+    new = [_named(e, analysis, gain) for e, gain in pairs if gain.excludes_zero and not e.gain.excludes_zero]
+    text = f"At equal {SPENT} ({budget.budget:,.0f} a run)"
+    said = []
+    if clear and not lost:
+        said.append(f"{text} {'it' if len(clear) == 1 else f'all {len(clear)}'} still {_do(len(clear))}.")
+    elif len(lost) == len(clear) > 0:
+        said.append(
+            f"{text} {'it no longer' if len(clear) == 1 else f'none of these {len(clear)}'} does: {listed(lost)}."
+        )
+    elif clear:
+        kept = len(clear) - len(lost)
+        said.append(f"{text} {kept} of these {len(clear)} still {_do(kept)}, but not {listed(lost)}.")
+    if new:
+        said.append(f"{'There' if clear else text} {listed(new)} {'has' if len(new) == 1 else 'have'} one too.")
+    return " ".join(said)
+
+
+def _do(n: int) -> str:
+    return "does" if n == 1 else "do"
+
+
 def _factors(analysis: Analysis) -> str:
     """What the effects of a factorial's factors show, each over all cells."""
     if not analysis.factors:
         return ""
-    unit = " points" if analysis.percent else ""
-    clear = [
-        f"{effect.name} ({interval(effect.gain, percent=analysis.percent, signed=True)}{unit})"
-        for effect in analysis.factors
-        if effect.gain.excludes_zero
-    ]
-    text = f"Of {len(analysis.factors)} main effects and interactions, each over all cells,"
-    if not clear:
-        return f"{text} none has a 95 % interval that excludes 0."
-    return f"{text} {len(clear)} {'has' if len(clear) == 1 else 'have'} one that excludes 0: {listed(clear)}."
+    clear = [_effect(effect, effect.gain, analysis) for effect in analysis.factors if effect.gain.excludes_zero]
+    pooled = [_effect(effect, effect.pooled, analysis) for effect in analysis.factors if effect.pooled.excludes_zero]
+    crossed = any(" × " in effect.name for effect in analysis.factors)
+    text = f"Of {len(analysis.factors)} main effects{' and interactions' * crossed}, each over all cells,"
+    text += f" {len(clear) or 'none'} {'has' if len(clear) < 2 else 'have'} a 95 % interval that excludes 0"
+    text += f": {listed(clear)}." if clear else "."
+    if len(pooled) != len(clear):
+        text += f" With the error pooled over the design, {len(pooled) or 'none'} {_do(len(pooled) or 1)}"
+        text += f": {listed(pooled)}." if pooled else "."
+    return text
 
 
-def _named(effect: Effect, analysis: Analysis) -> str:
+def _effect(effect: FactorEffect, value: Interval, analysis: Analysis) -> str:
     unit = " points" if analysis.percent else ""
-    gain = interval(effect.gain, percent=analysis.percent, signed=True)
-    return f"{effect.cell.label} vs {effect.reference.label} ({gain}{unit})"
+    return f"{effect.name} ({interval(value, percent=analysis.percent, signed=True)}{unit})"
+
+
+def _named(effect: Effect, analysis: Analysis, gain: Interval | None = None) -> str:
+    unit = " points" if analysis.percent else ""
+    text = interval(gain or effect.gain, percent=analysis.percent, signed=True)
+    return f"{effect.cell.label} vs {effect.reference.label} ({text}{unit})"
 
 
 def _paper(analysis: Analysis) -> str:
     if analysis.paper is None:
         return ""
     counts = Counter(effect.verdict for effect in analysis.effects)
-    order = ("same direction", "opposite", "undecided", "no counterpart")
+    order = ("same direction", "opposite", "undecided")
     said = [f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict]]
-    return f"Beside the paper's gains: {listed(said)}." if said else ""
+    without = counts["no counterpart"]
+    rest = f"; {count(without, 'comparison')} {'has' if without == 1 else 'have'} no counterpart there" * bool(without)
+    return f"Beside the paper's gains: {listed(said)}{rest}." if said else ""
 
 
 def _start(analysis: Analysis) -> str:
     if not analysis.start.n:
         return ""
     above = [summary.cell.label for summary in analysis.summaries if summary.over_start.above_zero]
+    below = [summary.cell.label for summary in analysis.summaries if not summary.over_start.above_zero]
     total = len(analysis.summaries)
+    if all(summary.over_start.low is None for summary in analysis.summaries):
+        return ""
     if not above:
         return "No cell ends clearly above the warm start, so differences between cells say little about learning."
     if len(above) == total:
         return "Every cell ends clearly above the warm start."
-    return f"{len(above)} of {total} cells end clearly above the warm start: {listed(above)}."
+    text = f"{len(above)} of {total} cells {'ends' if len(above) == 1 else 'end'} clearly above the warm start"
+    return f"{text}: {listed(above)}." if len(above) <= len(below) else f"{text}, all but {listed(below)}."
 
 
 def _caution(analysis: Analysis) -> str:
     n = analysis.fewest_seeds
     if not n:
         return ""
-    intervals = "The intervals are not widened for the number of comparisons."
+    intervals = f"The intervals are not widened for the number of {'comparisons' if analysis.effects else 'effects'}."
+    if n == 1:
+        return "Read this as a smoke test: one seed cannot tell an effect from luck."
     if smallest_p(n) > 0.05:
-        few = f"the comparisons rest on as few as {count(n, 'paired seed')}"
-        floor = f"the permutation p of such a one cannot fall below {smallest_p(n):g}"
-        return f"Read this as suggestive: {few}, and {floor}. {intervals}"
+        few = f"Read this as suggestive: some comparisons rest on {count(n, 'paired seed')}"
+        few = few if analysis.effects else f"Read this as suggestive: it rests on {count(n, 'seed')}"
+        return f"{few}, where a permutation p cannot fall below {smallest_p(n):g}. {intervals}"
+    if not analysis.effects:
+        return intervals
     small = sum(effect.p is not None and effect.p <= 0.05 for effect in analysis.effects)
     return f"After Holm's correction {small} of {len(analysis.effects)} permutation p are at or below 0.05. {intervals}"
 
 
 def caption(analysis: Analysis) -> str:
     """How the main table's numbers are made, and what too few seeds cannot show."""
+    if not analysis.effects:
+        return (
+            f"Mean over seeds with a 95 % interval: Student's t, from {BOOTSTRAP_FROM} seeds on the studentised "
+            "bootstrap, not cut at the metric's bounds; one seed has none (—). The design compares no two cells alone."
+        )
     text = (
         "Mean over seeds with a 95 % interval. A gain is the mean of the per-seed differences, so paired; positive is "
         f"better. Intervals are Student's t (of a row's own mean, from {BOOTSTRAP_FROM} seeds on, the studentised "

@@ -20,14 +20,17 @@ COSTS: Mapping[str, str] = {
     "cost/groups_dropped": "Groups dropped",
     "cost/optimizer_steps": "Optimizer steps",
     "time/seconds": "Seconds",
-    "time/sampling_seconds": "of which sampling",
-    "time/updating_seconds": "of which updates",
-    "time/verifying_seconds": "of which verifying",
-    "time/annotating_seconds": "of which annotating",
-    "time/evaluation_seconds": "of which evaluation",
     "cost/state_bytes": "Weights, gradients, moments, MiB",
     "memory/peak_bytes": "Peak memory, MiB",
 }
+TIMES: Mapping[str, str] = {
+    "time/sampling_seconds": "Sampling",
+    "time/updating_seconds": "Updates",
+    "time/verifying_seconds": "Verifying",
+    "time/annotating_seconds": "Annotating",
+    "time/evaluation_seconds": "Evaluation",
+}
+"""What the seconds of a run went to."""
 FINALS: Mapping[str, str] = {
     "evaluation/truncated": "Truncated, evaluation",
     "evaluation/length_mean": "Length, evaluation",
@@ -45,11 +48,12 @@ SHARES = ("evaluation/truncated", "rollouts/truncated", "rollouts/zero_variance_
 def main_table(analysis: Analysis) -> Table:
     """The warm start, then a row per cell with its first comparison; a cell's further comparisons come last."""
     percent = analysis.percent
-    head = ("Row", "Seeds", f"{analysis.metric_name}{', %' if percent else ''} [95 %]", "Against")
-    head += (f"Gain{', points' if percent else ''} [95 %]", "p (Holm)")
+    head = ("Row", "Seeds", f"{analysis.metric_name}{', %' if percent else ''} [95 %]")
+    if analysis.effects:
+        head += ("Against", f"Gain{', points' if percent else ''} [95 %]", "p (Holm)")
     if analysis.paper:
-        head += (f"Paper{', ' + analysis.paper.unit if analysis.paper.unit else ''}", "Paper's gain")
-    head += ("Verdict",) if analysis.paper else ()
+        head += (f"Paper{', ' + analysis.paper.unit if analysis.paper.unit else ''}",)
+        head += ("Paper's gain", "Verdict") if analysis.effects else ()
     start = Linked(interval(analysis.start, percent=percent), "runs")
     rows: list[tuple[str, ...]] = [("Warm start", str(analysis.start.n), start)]
     later: list[tuple[str, ...]] = []
@@ -71,13 +75,15 @@ def _main_row(analysis: Analysis, summary: Summary, effect: Effect | None) -> tu
         gains = gain_anchor(effect.cell.id, effect.reference.id)
         gain = _gain(effect.gain, summary.metric.n, percent=percent)
         row += (effect.reference.label, Linked(gain, gains), Linked(p_value(effect.p, effect.least_p), gains))
-    else:
+    elif analysis.effects:
         row += (NONE, NONE, NONE)
     if not paper:
         return row
     pair = effect.paper_rows if effect else None
     beside = pair[0] if pair else summary.paper
     row += (printed(beside.value if beside else None),)
+    if not analysis.effects:
+        return row
     row += (printed(effect.paper_gain if effect else None, signed=True),)
     return (*row, effect.verdict if effect else NONE)
 
@@ -161,11 +167,13 @@ def _mean(values: Mapping[int, float], column: str) -> str:
     if not values:
         return NONE
     mean = sum(values.values()) / len(values)
-    if column.endswith("_bytes"):
-        return f"{mean / 2**20:,.1f}"
+    if column.endswith("_bytes") or column.startswith("time/"):
+        return f"{mean / (2**20 if column.endswith('_bytes') else 1):,.1f}"
     if column in COSTS:
-        return f"{mean:,.1f}" if column.startswith("time/") else f"{mean:,.0f}"
-    return number(mean, percent=column in SHARES)
+        return f"{mean:,.0f}"
+    if column in SHARES:
+        return number(mean, percent=True)
+    return f"{mean:.{1 if 'length' in column else 3}f}".replace("-", "−")
 
 
 def rich_table(table: Table, *, title: str, note: str) -> RichTable:
