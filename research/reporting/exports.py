@@ -1,6 +1,5 @@
 """A report's tables as files: CSV with plain numbers to compute with, LaTeX and Markdown to set in a text."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,10 @@ import pandas as pd
 
 from research.reporting.analysis import Analysis
 from research.reporting.document import Table
+from research.reporting.latex import latex
 from research.reporting.statistics import Interval
-from research.reporting.tables import COSTS, factors_table, main_table, means_table
-
-_TEX = {
-    "−": "$-$",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "→": r"$\to$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "Σ": r"$\Sigma$",
-    "—": "---",
-    "…": r"\ldots{}",
-    "†": r"$\dagger$",
-    "\u00a0": "~",
-}
-"""What LaTeX has no letter for under its usual encoding."""
+from research.reporting.tables import COSTS, TIMES, main_table
+from research.reporting.typeset import floats
 
 
 def write_tables(analysis: Analysis, folder: Path) -> None:
@@ -38,12 +24,9 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.csv"), *folder.glob("*.tex"), *folder.glob("*.md")):
         old.unlink()
-    main = main_table(analysis)
-    shown = {"main": main, "effects": factors_table(analysis), "costs": means_table(analysis, COSTS)}
-    for name, table in shown.items():
-        if table is not None:
-            (folder / f"{name}.tex").write_text(latex(table), encoding="utf-8")
-    (folder / "main.md").write_text(plain(main).markdown() + "\n", encoding="utf-8")
+    for name, shown in floats(analysis).items():
+        (folder / f"{name}.tex").write_text(latex(shown), encoding="utf-8")
+    (folder / "main.md").write_text(plain(main_table(analysis)).markdown() + "\n", encoding="utf-8")
     numbers = {"main": _cells(analysis), "effects": _effects(analysis), "costs": _costs(analysis)}
     for name, rows in numbers.items():
         if rows:
@@ -53,40 +36,6 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
 def plain(table: Table) -> Table:
     """The table without its links and anchors, for a text that does not have what they lead to."""
     return Table(head=table.head, rows=tuple(tuple(map(str.__str__, row)) for row in table.rows), words=table.words)
-
-
-def latex(table: Table) -> str:
-    r"""The table in LaTeX, for `\usepackage{booktabs}`.
-
-    Args:
-        table: rows of inline Markdown.
-
-    Returns: a tabular environment; what LaTeX would read as a command is escaped.
-
-    Example:
-        >>> print(latex(Table(head=("Row", "Gain, %"), rows=(("a_b", "−1.0"),))))
-        \begin{tabular}{lr}
-        \toprule
-        Row & Gain, \% \\
-        \midrule
-        a\_b & $-$1.0 \\
-        \bottomrule
-        \end{tabular}
-        <BLANKLINE>
-    """
-    frame = pd.DataFrame([[_bare(cell) for cell in row] for row in table.rows])
-    frame.columns = [_bare(name) for name in table.head]
-    style = frame.style.hide(axis="index")
-    style.format(escape="latex").format_index(escape="latex", axis=1)
-    columns = "".join("l" if left else "r" for left in table.left)
-    text = str(style.to_latex(hrules=True, column_format=columns))
-    text = re.sub(r"^\[", "{[}", text, flags=re.MULTILINE)  # else an argument of the row above
-    return "".join(_TEX.get(letter, letter) for letter in text)
-
-
-def _bare(cell: str) -> str:
-    """A cell without Markdown's marks for code and links."""
-    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", str(cell)).replace("`", "")
 
 
 def _spread(name: str, value: Interval) -> dict[str, Any]:
@@ -127,7 +76,7 @@ def _effects(analysis: Analysis) -> list[dict[str, Any]]:
 def _costs(analysis: Analysis) -> list[dict[str, Any]]:
     """A row a cell: the mean of every cost over its complete runs, in the unit of runs.csv."""
     results = analysis.results
-    kept = [column for column in COSTS if column in results.runs]
+    kept = [column for column in (*COSTS, *TIMES) if column in results.runs]
     rows = []
     for summary in analysis.summaries:
         found: Mapping[str, Mapping[int, float]] = {c: results.by_seed(summary.cell.id, c) for c in kept}

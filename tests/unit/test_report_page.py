@@ -15,7 +15,7 @@ from research.reporting.analysis import analyse
 from research.reporting.curves import draw_curves
 from research.reporting.design import design_section
 from research.reporting.document import Document, Linked, Section, Table
-from research.reporting.exports import latex, plain
+from research.reporting.exports import plain
 from research.reporting.folder import read_study
 from research.reporting.report_page import report_page
 from research.reporting.tables import main_table
@@ -187,20 +187,6 @@ class TestTables:
         assert effects[0]["verdict"] == "same direction"
         with (folder / "tables" / "costs.csv").open() as file:
             assert float(next(csv.DictReader(file))["time/seconds"]) == 61.25
-
-    def test_latex_is_escaped_and_every_row_has_as_many_cells(self, folder: Path) -> None:
-        for path in (folder / "tables").glob("*.tex"):
-            text = path.read_text()
-            assert text.isascii(), path.name
-            columns = len(re.sub(r"[^lr]", "", text.splitlines()[0].split("}{")[1]))
-            body = [line for line in text.splitlines() if line.endswith(r"\\")]
-            assert all(len(re.findall(r"(?<!\\)&", line)) == columns - 1 for line in body)
-            assert not re.search(r"(?<!\\)[_%#]", text.replace("tabular", ""))
-            assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
-        assert r"\& a\_b" in (folder / "tables" / "main.tex").read_text()
-
-    def test_latex_reads_no_cell_as_an_argument_of_the_row_above(self) -> None:
-        assert "\n{[}x] & 1" in latex(Table(head=("Row", "n"), rows=(("[x]", "1"),)))
 
     def test_the_table_for_another_text_has_no_links(self, folder: Path) -> None:
         table = main_table(analyse(folder))
