@@ -1,9 +1,7 @@
-"""What every study proves of itself: a comparison changes what it names, and no change changes nothing."""
+"""What every study proves of its configs: a comparison changes what it names, and the baseline is the base recipe."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from research.ablation.designs import Cell
@@ -11,11 +9,6 @@ from research.ablation.nodes import covers, differences
 from research.ablation.spec import StudySpec
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import fit
-from research.tracking import merged_steps, replace_text
-
-STEPS = 2
-"""Steps of the run that is made twice."""
 
 
 def check_single_changes(spec: StudySpec, cells: Sequence[Cell], recipes: Mapping[str, Recipe]) -> list[str]:
@@ -46,10 +39,10 @@ def check_single_changes(spec: StudySpec, cells: Sequence[Cell], recipes: Mappin
                 levels = sorted((reference.levels[factor], cell.levels[factor]), key=list(spec.factors[factor]).index)
                 same.append(f"The levels {' and '.join(levels)} of {factor} are one config: their difference is noise.")
     pairs = len(cells) * (len(cells) - 1) // 2
+    of = f"all {pairs} pairs of cells differ" if pairs > 1 else "the two cells differ"
     changes = "each of which changes something" if not same else "each of which changes something, but for those below"
     return [
-        f"The resolved configs of all {pairs} pairs of cells differ exactly at the nodes of the factors that differ, "
-        f"{changes}.",
+        f"The resolved configs of {of} exactly at the nodes of the factors that differ, {changes}.",
         *dict.fromkeys(same),
     ]
 
@@ -70,55 +63,3 @@ def check_baseline(base: Recipe, baseline: Recipe) -> str:
     if moved := differences(base.config, baseline.config):
         raise UserError(f"the first levels change {moved[0]} of the base recipe: hold what they say, so that none does")
     return f"With every factor at its first level a cell is the base recipe with what is held (config {base.digest})."
-
-
-def null_of(folder: Path, base: Recipe, baseline: Recipe) -> str:
-    """What `check_null` says, found once for each results folder and kept there."""
-    path = folder / "cells" / f"null-{base.digest}.txt"
-    if not path.exists():
-        replace_text(path, check_null(base, baseline))
-    return path.read_text()
-
-
-def check_null(base: Recipe, baseline: Recipe, *, steps: int = STEPS) -> str:
-    """Run the base recipe and the baseline cell for a few steps each, and compare what they measured, bit for bit.
-
-    Args:
-        base: the base recipe with what is held, at the study's first seed.
-        baseline: the cell with every factor at its first level, at that seed.
-        steps: steps of each run.
-
-    Returns: what was seen, in a sentence. Off the CPU nothing is run, as kernels there need not repeat themselves.
-    """
-    if base.config["trainer"]["accelerator"] != "cpu":
-        return "The baseline was not run twice: off the CPU a run need not repeat itself bit for bit."
-    with tempfile.TemporaryDirectory() as folder:
-        configs = [_short(recipe.config, steps) for recipe in (base, baseline)]
-        one, other = (_measure(Recipe(config=config), Path(folder) / str(k)) for k, config in enumerate(configs))
-    if moved := sorted({key for step in one.keys() | other.keys() for key in _unequal(one.get(step), other.get(step))}):
-        return f"The baseline cell does not reproduce the base recipe over {steps} steps: {', '.join(moved)} differ."
-    count = len({key for metrics in one.values() for key in metrics})
-    return (
-        f"Over {steps} steps the baseline cell and the base recipe, run apart at one seed, gave the same {count} "
-        "metrics bit for bit."
-    )
-
-
-def _short(config: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    run = {**config["run"], "steps": steps, "tokens": None, "seconds": None, "save_policy": False}
-    short = {**config, "run": {**run, "evaluate_every": steps, "checkpoint_every": steps}}
-    return {**short, "after": _short(config["after"], steps)} if config.get("after") else short
-
-
-def _measure(recipe: Recipe, folder: Path) -> dict[int, dict[str, float]]:
-    """Every metric of a run but its times and its memory, by step."""
-    fit(recipe, folder)
-    return {
-        step: {key: value for key, value in metrics.items() if not key.startswith(("time/", "memory/"))}
-        for step, metrics in merged_steps(folder).items()
-    }
-
-
-def _unequal(one: Mapping[str, float] | None, other: Mapping[str, float] | None) -> list[str]:
-    one, other = one or {}, other or {}
-    return [key for key in one.keys() | other.keys() if repr(one.get(key)) != repr(other.get(key))]

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from research.ablation.executors import Outcome
+from research.ablation.executors import Outcome, last_line
 from research.ablation.plan import Plan, Run
 from research.tracking import METRICS, merged_steps
 from research.training.budget import share_in
@@ -69,7 +69,7 @@ class StudyView:
         if self.live is None:
             note = self.notes[run.id]
             if note == "failed":
-                note = f"failed: {outcome.reason.strip().splitlines()[-1]}"
+                note = f"failed: {last_line(outcome.reason)}"
             self.say(f"[{self._progress()}] {run.id}: {note}")
 
     def summary(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from research.ablation.executors import last_line
 from research.ablation.plan import Plan, Run
 from research.ablation.search import FOUND
 from research.config import read_yaml
@@ -114,8 +115,8 @@ def run_row(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
         **run.cell.levels,
     }
     if not run.complete:
-        reason = failures.get(run.id, "").strip().splitlines()
-        return {**row, "status": f"missing: {reason[-1]}" if reason else "missing"}
+        reason = failures.get(run.id, "")
+        return {**row, "status": f"missing: {last_line(reason)}" if reason else "missing"}
     result = json.loads((run.folder / RESULT).read_text())
     metrics = {name: value for name, value in result["last"].items() if not name.startswith("time/")}
     start = {f"start/{name}": value for name, value in result["start"].items()}

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from research.ablation.designs import Cell, Comparison, Fractional, design_cells
 from research.ablation.fractions import Aliases, aliases_of
-from research.ablation.guarantees import check_baseline, check_single_changes, null_of
+from research.ablation.guarantees import check_baseline, check_single_changes
 from research.ablation.nodes import covers, differences
 from research.ablation.search import Place, guarantee, places, with_found
 from research.ablation.spec import METHODS, StudySpec
@@ -28,6 +28,8 @@ class Run:
     seed: int
     recipe: Recipe
     folder: Path
+    tries: Mapping[str, float] = field(default_factory=dict)
+    """Searched parameter → value, in a trial of the study's search; empty in a cell's run."""
 
     @property
     def complete(self) -> bool:
@@ -60,12 +62,6 @@ class Plan:
     """Where the study searches numbers before its cells are run."""
     ends: tuple[Recipe, Recipe] | None = None
     """The base recipe with what is held, and the cell of all first levels, at the first seed; None for no check."""
-
-    def prove_null(self) -> "Plan":
-        """The plan with one guarantee more, from two short runs; made once for each results folder."""
-        if self.ends is None:
-            return self
-        return replace(self, guarantees=[*self.guarantees, null_of(self.folder, *self.ends)])
 
     @property
     def budget(self) -> Budget:

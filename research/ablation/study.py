@@ -1,11 +1,12 @@
 """Run a study: every cell at every seed, until each is complete, through an executor."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from research.ablation.executors import Executor, Job, Outcome
 from research.ablation.interrupts import Interrupts
 from research.ablation.live import StudyView
+from research.ablation.null import prove_null
 from research.ablation.outputs import record_provenance, write_outputs
 from research.ablation.plan import Plan, Run
 from research.ablation.records import Runs, Trials
@@ -42,11 +43,14 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
             for run in plan.runs:
                 claim(run.recipe, run.folder)
             state = _State(plan, trials, Runs(plan, stores.mlflow, stores.artifacts))
+            state.runs.schedule(plan.runs)
             state.catch_up()
         resolve_path(plan.runs[0].recipe.config["model"]["policy"]["path"])
-        plan = plan.prove_null()
         with StudyView(plan) as view, Interrupts() as interrupts, trials.alive():
             try:
+                if plan.ends is not None:
+                    null = prove_null(plan.folder, *plan.ends, executor, asked=lambda: interrupts.asked)
+                    plan = replace(plan, guarantees=[*plan.guarantees, null])
                 _drive(state, executor, view, interrupts)
             finally:
                 executor.close()

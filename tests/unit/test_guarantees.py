@@ -4,12 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import refused
 
 from research.ablation.designs import design_cells
-from research.ablation.guarantees import check_baseline, check_null, check_single_changes, null_of
+from research.ablation.executors import Executor, Job, Outcome, Resources
+from research.ablation.guarantees import check_baseline, check_single_changes
+from research.ablation.null import prove_null
 from research.ablation.spec import StudySpec
 from research.config import Recipe
+from research.fit import fit
 
 FACTORS: dict[str, dict[str, dict[str, Any]]] = {
     "clip": {"low": {"model.clip": {"eps": 1}}, "high": {"model.clip": {"eps": 2}}},
@@ -39,6 +43,27 @@ def proved(change: Callable[[str, dict[str, Any]], Any] = lambda cell, model: No
         change(cell.id, model)
         recipes[cell.id] = Recipe(config={"model": model})
     return check_single_changes(spec, cells, recipes)
+
+
+def run_here(job: Job) -> Outcome:
+    return Outcome(run=job.run, result=fit(Recipe(config=job.config), job.folder))
+
+
+class Here(Executor):
+    """One run at a time, in this process."""
+
+    def __init__(self, run: Callable[[Job], Outcome] = run_here) -> None:
+        super().__init__(Resources(workers=1))
+        self.run, self.ran = run, list[str]()
+
+    def _start(self, job: Job) -> None:
+        self.ran.append(job.run)
+
+    def _ended(self, seconds: float) -> list[Outcome]:
+        return [self.run(job) for job in self.running.values()]
+
+    def close(self) -> None:
+        self.running = {}
 
 
 class TestSingleChanges:
@@ -82,19 +107,37 @@ class TestNull:
 
     def test_a_run_made_twice(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         base = recipe("grpo")
-        sentence = null_of(tmp_path, base, recipe("grpo"))
+        executor = Here()
+        sentence = prove_null(tmp_path, base, recipe("grpo"), executor)
+        assert executor.ran == ["null-base", "null-baseline"]
         assert sentence.startswith(
             "Over 2 steps the baseline cell and the base recipe, run apart at one seed, gave the "
         )
         assert sentence.endswith("metrics bit for bit.")
-        assert null_of(tmp_path, base, recipe("grpo", {"model.seed": 1})) == sentence  # found once for each folder
+        assert prove_null(tmp_path, base, base, executor) == sentence  # found once for each folder
+        assert len(executor.ran) == 2
 
-    def test_a_difference_is_seen(self, recipe: Callable[..., Recipe]) -> None:
+    def test_a_difference_is_seen(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         other = recipe("grpo", {"model.optimization.learning_rate": 1e-2})
-        sentence = check_null(recipe("grpo"), other)
+        sentence = prove_null(tmp_path, recipe("grpo"), other, Here())
         assert "does not reproduce the base recipe over 2 steps" in sentence
         assert "objective/kl_mean" in sentence
 
-    def test_nothing_is_run_off_the_cpu(self, recipe: Callable[..., Recipe]) -> None:
-        base = recipe("grpo", {"trainer.accelerator": "gpu"})
-        assert "was not run twice" in check_null(base, base)
+    def test_nothing_is_run_off_the_cpu(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+        base, executor = recipe("grpo", {"trainer.accelerator": "gpu"}), Here()
+        assert "was not run twice" in prove_null(tmp_path, base, base, executor)
+        assert executor.ran == []
+
+    def test_one_that_cannot_be_run(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+        failing = Here(lambda job: Outcome(run=job.run, reason="Traceback\nValueError: no such verifier"))
+        message = refused(lambda: prove_null(tmp_path, recipe("grpo"), recipe("grpo"), failing))
+        assert message == "the base recipe does not run for 2 steps: ValueError: no such verifier"
+
+    def test_one_that_a_scheduler_stops_is_continued(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+        """And what is asked to stop ends there."""
+        stops = iter([True])
+        executor = Here(lambda job: Outcome(run=job.run, stopped=True) if next(stops, False) else run_here(job))
+        assert "bit for bit" in prove_null(tmp_path / "a", recipe("grpo"), recipe("grpo"), executor)
+        assert executor.ran == ["null-base", "null-baseline", "null-base"]
+        with pytest.raises(KeyboardInterrupt):
+            prove_null(tmp_path / "b", recipe("grpo"), recipe("grpo"), Here(), asked=lambda: True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pkgutil import resolve_name
 
-from research.ablation.executors.base import Executor, Job, Outcome, Resources
+from research.ablation.executors.base import Executor, Job, Outcome, Resources, last_line
 from research.errors import UserError
 
 EXECUTORS: Mapping[str, str] = {
@@ -13,7 +13,7 @@ EXECUTORS: Mapping[str, str] = {
 }
 """Name → module and class, imported when it is asked for: a cluster's library is not everybody's."""
 
-__all__ = ["EXECUTORS", "Executor", "Job", "Outcome", "Resources", "make_executor"]
+__all__ = ["EXECUTORS", "Executor", "Job", "Outcome", "Resources", "last_line", "make_executor"]
 
 
 def make_executor(name: str, resources: Resources) -> Executor:

@@ -55,6 +55,11 @@ class Outcome:
     """It was asked to stop, and is at a checkpoint: given again, it continues."""
 
 
+def last_line(reason: str) -> str:
+    """The last line of why a run failed; of a traceback it is the error."""
+    return (reason.strip().splitlines() or ["it failed"])[-1]
+
+
 class Executor(ABC):
     """Runs cells. A study's loop, or a search's, is: fill the slots, wait, take the outcomes.
 

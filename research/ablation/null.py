@@ -1,0 +1,93 @@
+"""That no change changes nothing: the base recipe and the baseline cell, run apart for a few steps and compared."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from research.ablation.executors import Executor, Job, last_line
+from research.config import Recipe
+from research.errors import UserError
+from research.tracking import merged_steps, replace_text
+
+STEPS = 2
+"""Steps of the run that is made twice."""
+SIDES = ("base", "baseline")
+
+
+def prove_null(
+    folder: Path,
+    base: Recipe,
+    baseline: Recipe,
+    executor: Executor,
+    *,
+    asked: Callable[[], bool] = lambda: False,
+) -> str:
+    """Run the base recipe and the baseline cell for a few steps each, and compare what they measured, bit for bit.
+
+    Args:
+        folder: the study's; what is found is kept in it, and looked for there the next time.
+        base: the base recipe with what is held, at the study's first seed.
+        baseline: the cell with every factor at its first level, at that seed.
+        executor: what runs them; it has nothing else to run.
+        asked: whether to stop.
+
+    Returns: what was seen, in a sentence. Off the CPU nothing is run, as kernels there need not repeat themselves.
+
+    Raises: UserError if one of them cannot be run; KeyboardInterrupt if it was to stop.
+    """
+    if base.config["trainer"]["accelerator"] != "cpu":
+        return "The baseline was not run twice: off the CPU a run need not repeat itself bit for bit."
+    kept = folder / "cells" / f"null-{base.digest}"
+    sentence = kept.with_suffix(".txt")
+    if not sentence.exists():
+        jobs = [
+            Job(run=f"null-{side}", config=_short(recipe.config), folder=(kept / side).resolve())
+            for side, recipe in zip(SIDES, (base, baseline), strict=True)
+        ]
+        _run(jobs, executor, asked)
+        replace_text(sentence, _compared(*(_measured(kept / side) for side in SIDES)))
+    return sentence.read_text()
+
+
+def _run(jobs: Sequence[Job], executor: Executor, asked: Callable[[], bool]) -> None:
+    waiting = {job.run: job for job in jobs}
+    while waiting or executor.running:
+        while waiting and executor.free:
+            executor.submit(waiting.pop(next(iter(waiting))))
+        under_way = dict(executor.running)
+        for outcome in executor.wait(seconds=1.0):
+            if outcome.stopped:  # by a scheduler
+                waiting[outcome.run] = under_way[outcome.run]
+            elif outcome.result is None:
+                raise UserError(f"the base recipe does not run for {STEPS} steps: {last_line(outcome.reason)}")
+        if asked():
+            raise KeyboardInterrupt
+
+
+def _short(config: Mapping[str, Any]) -> dict[str, Any]:
+    run = {**config["run"], "steps": STEPS, "tokens": None, "seconds": None, "save_policy": False}
+    short = {**config, "run": {**run, "evaluate_every": STEPS, "checkpoint_every": STEPS}}
+    return {**short, "after": _short(config["after"])} if config.get("after") else short
+
+
+def _measured(folder: Path) -> dict[int, dict[str, float]]:
+    """Every metric of a run but its times and its memory, by step."""
+    return {
+        step: {key: value for key, value in metrics.items() if not key.startswith(("time/", "memory/"))}
+        for step, metrics in merged_steps(folder).items()
+    }
+
+
+def _compared(one: Mapping[int, Mapping[str, float]], other: Mapping[int, Mapping[str, float]]) -> str:
+    if moved := sorted({key for step in one.keys() | other.keys() for key in _unequal(one.get(step), other.get(step))}):
+        return f"The baseline cell does not reproduce the base recipe over {STEPS} steps: {', '.join(moved)} differ."
+    count = len({key for metrics in one.values() for key in metrics})
+    return (
+        f"Over {STEPS} steps the baseline cell and the base recipe, run apart at one seed, gave the same {count} "
+        "metrics bit for bit."
+    )
+
+
+def _unequal(one: Mapping[str, float] | None, other: Mapping[str, float] | None) -> list[str]:
+    one, other = one or {}, other or {}
+    return [key for key in one.keys() | other.keys() if repr(one.get(key)) != repr(other.get(key))]
