@@ -1,5 +1,6 @@
 """Progress on the terminal for anything longer than two seconds."""
 
+import logging
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -8,6 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from research.training.budget import watch_of
+
+
+def hush_lightning() -> None:
+    """Of Lightning's own lines on the terminal, leave only errors."""
+    for noisy in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 def steps_progress(console: Console | None = None) -> Progress:

@@ -1,7 +1,6 @@
 """One run in one folder: start it, or continue it where its last checkpoint stands."""
 
 import json
-import logging
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from research.tracking.contents import flattened
 from research.training.budget import Budget, BudgetWatch, watch_of
 from research.training.checkpoint import AtomicCheckpointIO
 from research.training.memory import peak_bytes
+from research.training.progress import hush_lightning
 
 CHECKPOINT = "last.ckpt"
 OVERHEAD = "time/overhead_seconds"
@@ -216,8 +216,7 @@ def _steps_in(trainer: Trainer, checkpoint: Path) -> int:
 
 def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callback]) -> dict[str, Any]:
     """What `lightning.Trainer` is given beyond the recipe's own `trainer` section."""
-    for noisy in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    hush_lightning()
     return {
         "max_epochs": settings.steps or -1,
         "check_val_every_n_epoch": settings.evaluate_every,

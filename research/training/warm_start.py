@@ -21,7 +21,7 @@ from research.prompts.arithmetic import ALPHABET, Difficulty, draw_chain, worked
 from research.rollouts import Answer, Calculator
 from research.rollouts.tool import pieces_of, tokenized
 from research.seeding import derive_seed
-from research.training.progress import StepProgress
+from research.training.progress import StepProgress, hush_lightning
 from research.training.sft import Demonstration, SFTModule, SFTSettings, batches
 from research.types import own_tokens
 
@@ -123,6 +123,7 @@ def _make(settings: WarmStart, folder: Path) -> None:
     torch.set_num_threads(
         1
     )  # a second thread gains little here, loses much on a busy machine, and changes the rounding
+    hush_lightning()
     tokenizer = character_tokenizer(ALPHABET)
     model = tiny_model(settings.model, tokenizer, settings.seed).train()
     with warnings.catch_warnings():
