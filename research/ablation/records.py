@@ -14,7 +14,7 @@ from research.ablation.plan import Plan, Run
 from research.ablation.stores import Stores
 from research.errors import UserError
 from research.tracking import Tracker, replace_text
-from research.tracking.views import STUDY, compare_view
+from research.tracking.views import SEARCH, STUDY, compare_view
 
 
 def identity(folder: Path) -> str:
@@ -214,7 +214,10 @@ class Trials:
 
 
 class Runs:
-    """MLflow's view of a study: one parent run, and a child for each cell and seed, scheduled before it begins."""
+    """MLflow's view of a study: one parent run, and a child for each cell and seed, scheduled before it begins.
+
+    The trials of a study's search are children too, with what each tries, and not in the view that compares the cells.
+    """
 
     def __init__(self, plan: Plan, uri: str, artifacts: Path) -> None:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -231,8 +234,13 @@ class Runs:
                 "mlflow.note.content": f"{spec.question}\n\n[Compare the cells]({self.view})",
             },
         )
-        self.ids = {run.id: self._child(run, "SCHEDULED") for run in plan.runs}
+        self.ids: dict[str, str] = {}
+        """Run → MLflow's id of it, for what is scheduled or has begun."""
         self.begun: set[str] = set()
+
+    def schedule(self, runs: Sequence[Run]) -> None:
+        """Let MLflow know what is to come."""
+        self.ids |= {run.id: self._child(run, "SCHEDULED") for run in runs}
 
     def _child(self, run: Run, status: str) -> str:
         return self.tracker.run(
@@ -240,14 +248,14 @@ class Runs:
             name=run.id,
             parent=self.parent,
             status=status,
-            params={**run.cell.levels, "seed": run.seed, "cell": run.cell.label},
-            tags={"config_hash": run.recipe.digest, STUDY: self.identity},
+            params={**run.cell.levels, **run.tries, "seed": run.seed, "cell": run.cell.label},
+            tags={"config_hash": run.recipe.digest, SEARCH if run.tries else STUDY: self.identity},
         )
 
     def begin(self, run: Run) -> None:
         """The child run is running: one that was scheduled, or one that an earlier process began."""
         if run.id not in self.begun:
-            self._child(run, "RUNNING")
+            self.ids[run.id] = self._child(run, "RUNNING")
             self.begun.add(run.id)
 
     def mirror(self, run: Run) -> None:

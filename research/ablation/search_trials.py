@@ -14,10 +14,10 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from research.ablation.designs import Cell
-from research.ablation.executors import Outcome
+from research.ablation.executors import Outcome, last_line
 from research.ablation.nodes import compose
 from research.ablation.plan import Plan, Run
-from research.ablation.records import ATTEMPTS, identity
+from research.ablation.records import ATTEMPTS, Runs, identity
 from research.ablation.search import Place, SearchSpec
 from research.ablation.stores import Stores
 from research.config import Recipe
@@ -29,6 +29,8 @@ STARTUP = 3
 """Trials before TPE models what it has seen, and complete trials before any is pruned."""
 REASON = "reason"
 """What a failed trial says of itself."""
+ENDED = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+"""How a trial ended → what MLflow calls its runs that did not reach their last step."""
 
 
 @dataclass
@@ -53,14 +55,17 @@ class Search:
         spec: its search.
         place: where.
         stores: the databases.
+        runs: MLflow's view of the study; every run of a trial is a child of its parent run.
         parallel: whether several runs are under way at once; a trial then keeps away from what others are trying.
 
     Raises: UserError if trials of another search are there.
     """
 
-    def __init__(self, plan: Plan, spec: SearchSpec, place: Place, stores: Stores, *, parallel: bool) -> None:
+    def __init__(
+        self, plan: Plan, spec: SearchSpec, place: Place, stores: Stores, runs: Runs, *, parallel: bool
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.plan, self.spec, self.place, self.parallel = plan, spec, place, parallel
+        self.plan, self.spec, self.place, self.runs, self.parallel = plan, spec, place, runs, parallel
         self.metric = plan.spec.metric["name"]
         self.folder = plan.folder / "search" / place.id
         self.study = optuna.create_study(
@@ -80,6 +85,12 @@ class Search:
             self._open(Trial(self.study, trial._trial_id))
         self.left = spec.trials - len(self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
 
+    def catch_up(self) -> None:
+        """End in MLflow's view what has ended in Optuna's: a kill may have come between the two."""
+        for trial in self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+            for run in self._runs(trial.number, trial.params):
+                self.runs.finish(run, "FINISHED" if run.complete else ENDED[trial.state])
+
     def next(self) -> Run | None:
         """A run to begin or to continue now, of a trial that is under way or of a new one; None if there is none."""
         while True:
@@ -88,9 +99,10 @@ class Search:
                     run = trial.queue.pop(0)
                     if not run.complete:
                         claim(run.recipe, run.folder)
+                        self.runs.begin(run)
                         self.running[run.id] = trial
                         return run
-                    self._settle(trial)
+                    self._complete(trial, run)
             if self.left <= 0 or len(self.open) >= max(STARTUP, self.spec.trials // 4):
                 return None
             self.left -= 1
@@ -99,18 +111,26 @@ class Search:
     def end(self, outcome: Outcome) -> None:
         """Record how a run ended; a first failure, or a stop, leaves it to be started again."""
         trial = self.running.pop(outcome.run)
-        if trial.trial.number not in self.open:
-            return
         run = next(run for run in trial.runs if run.id == outcome.run)
         if outcome.result is not None:
-            self._settle(trial)
+            self._complete(trial, run)
+            return
+        if trial.trial.number not in self.open:
+            self.runs.finish(run, "KILLED", "its trial was ended before it")
             return
         if not outcome.stopped:
             self.attempts[run.id] += 1
             if self.attempts[run.id] >= ATTEMPTS:
+                self.runs.finish(run, "FAILED", outcome.reason)
                 self._tell(trial, TrialState.FAIL, reason=outcome.reason)
                 return
+        self.runs.pause(run)
         trial.queue.append(run)
+
+    def mirror(self) -> None:
+        """Let MLflow have what the runs under way have logged since the last time."""
+        for name, trial in self.running.items():
+            self.runs.mirror(next(run for run in trial.runs if run.id == name))
 
     def given_up(self) -> list[str]:
         """The runs that the executor has and whose trial is over, those that the pruner ends now among them."""
@@ -136,7 +156,7 @@ class Search:
         """
         if not self._trials(TrialState.COMPLETE):
             reasons = [trial.user_attrs[REASON] for trial in self._trials(TrialState.FAIL)]
-            raise UserError(f"no trial of the search at {self.place.words} was completed: {_last_line(reasons[-1])}")
+            raise UserError(f"no trial of the search at {self.place.words} was completed: {last_line(reasons[-1])}")
         best = self.study.best_trial
         return {
             "levels": dict(self.place.levels),
@@ -177,12 +197,15 @@ class Search:
             )
             suggest = trial.suggest_int if one.integer else trial.suggest_float
             values[name] = suggest(name, one.low, one.high, log=one.log)  # pyright: ignore[reportArgumentType]
-        runs = [self._run(trial.number, values, seed) for seed in self.spec.seeds]
+        runs = self._runs(trial.number, values)
         reported = set(self._trials()[trial.number].intermediate_values)
         opened = OpenTrial(trial=trial, values=values, runs=runs, queue=list(runs), reported=reported)
         self.open[trial.number] = opened
         if reported and trial.should_prune():  # killed between the evaluation and the trial's end
             self._tell(opened, TrialState.PRUNED)
+
+    def _runs(self, number: int, values: Mapping[str, float]) -> list[Run]:
+        return [self._run(number, values, seed) for seed in self.spec.seeds]
 
     def _run(self, number: int, values: Mapping[str, float], seed: int) -> Run:
         config = compose(self.place.recipe.config, {**self.spec.nodes(values), "model.seed": seed}, "search")
@@ -193,7 +216,14 @@ class Search:
             seed=seed,
             recipe=Recipe(config=config),
             folder=self.folder / name,
+            tries=values,
         )
+
+    def _complete(self, opened: OpenTrial, run: Run) -> None:
+        """Record a complete run; MLflow first, since nobody looks at a run any more whose trial has ended."""
+        self.runs.finish(run, "FINISHED")
+        if opened.trial.number in self.open:
+            self._settle(opened)
 
     def _settle(self, opened: OpenTrial) -> None:
         """End a trial whose runs are all complete, unless it would have been pruned on the way."""
@@ -235,7 +265,7 @@ class Search:
         del self.open[opened.trial.number]
         row = _row(self._trials()[opened.trial.number])
         what = ", ".join(f"{name} {value:.3g}" for name, value in opened.values.items())
-        how = f"{row['state']}, {self.metric} {row['value']:.4g}" if row["value"] is not None else _last_line(reason)
+        how = f"{row['state']}, {self.metric} {row['value']:.4g}" if row["value"] is not None else last_line(reason)
         say(f"search at {self.place.words}, trial {row['number']}: {what}: {how}")
 
 
@@ -245,10 +275,6 @@ def _pruner(spec: SearchSpec) -> BasePruner:
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
     return {"number": trial.number, **trial.params, "value": trial.value, "state": trial.state.name.lower()}
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it failed"])[-1]
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ from research.ablation.executors import Executor, Job
 from research.ablation.interrupts import Interrupts
 from research.ablation.outputs import write_csv
 from research.ablation.plan import Plan
+from research.ablation.records import Runs
 from research.ablation.search import FOUND, search_lines, with_found
 from research.ablation.search_trials import Search, say
 from research.ablation.stores import Stores
@@ -24,7 +25,7 @@ def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:
 
     Args:
         plan: the study's plan; it is made again afterwards, with what was found.
-        stores: the databases; Optuna's takes a study for each place.
+        stores: the databases; Optuna's takes a study for each place, MLflow's a child run for each run of a trial.
         executor: what runs the trials; it is closed in the end.
 
     Raises: UserError if a place has no trial that was completed, or the search was begun with other settings;
@@ -39,8 +40,11 @@ def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:
             say(line)
         resolve_path(plan.searched[0].recipe.config["model"]["policy"]["path"])
         parallel = executor.resources.workers != 1
+        runs = Runs(plan, stores.mlflow, stores.artifacts)
         with stores.asking_optuna():
-            searches = [Search(plan, spec, place, stores, parallel=parallel) for place in plan.searched]
+            searches = [Search(plan, spec, place, stores, runs, parallel=parallel) for place in plan.searched]
+        for search in searches:
+            search.catch_up()
         with Interrupts() as interrupts:
             _drive(searches, executor, interrupts)
         found = {search.place.id: search.found for search in searches}
@@ -62,6 +66,7 @@ def _drive(searches: Sequence[Search], executor: Executor, interrupts: Interrupt
         for outcome in executor.wait(seconds=1.0):
             owners[outcome.run].end(outcome)
         for search in searches:
+            search.mirror()
             for run in search.given_up():
                 executor.stop(run)
     if interrupts.asked and not all(search.finished for search in searches):

@@ -6,7 +6,9 @@ from typing import Any
 from research.tracking.tracker import Tracker
 
 STUDY = "study"
-"""The tag by which a study's runs are found."""
+"""The tag by which the runs of a study's cells are found."""
+SEARCH = "search"
+"""The tag by which the trials of a study's search are found; they are not among the cells."""
 PANELS = (
     "evaluation/length_mean",
     "evaluation/truncated",

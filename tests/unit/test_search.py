@@ -4,17 +4,20 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 from conftest import refused
+from mlflow import MlflowClient
 
+from research.ablation import searching
 from research.ablation.executors import Executor, Job, Outcome, Resources
 from research.ablation.executors.base import STOP
 from research.ablation.nodes import at, differences
 from research.ablation.outputs import study_record
-from research.ablation.plan import Plan, make_plan
+from research.ablation.plan import Plan, Run, make_plan
+from research.ablation.records import Runs, identity
 from research.ablation.search import FOUND, search_lines, with_found
 from research.ablation.searching import run_search
 from research.ablation.spec import read_study
@@ -94,11 +97,44 @@ class Computing(Executor):
             file.write(json.dumps({"step": step, METRIC: value}) + "\n")
         if step < STEPS:
             return None
-        (job.folder / RESULT).write_text(json.dumps({"last": {METRIC: value}}))
+        hashes = {"train": "0", "evaluation": "1"}
+        (job.folder / RESULT).write_text(json.dumps({"last": {METRIC: value}, "data_hashes": hashes}))
         return Outcome(run=job.run, result={})
 
     def close(self) -> None:
         self.running = {}
+
+
+class ToldRuns(Runs):
+    """Only remembers what it is told: a run's last state, over all processes that search in a folder."""
+
+    states: ClassVar[dict[Path, str]] = {}
+
+    def __init__(self, plan: Plan, uri: str, artifacts: Path) -> None:
+        pass
+
+    def begin(self, run: Run) -> None:
+        assert run.tries
+        self.states[run.folder] = "RUNNING"
+
+    def mirror(self, run: Run) -> None:
+        assert self.states[run.folder] == "RUNNING"
+
+    def pause(self, run: Run) -> None:
+        self.mirror(run)
+
+    def finish(self, run: Run, status: str, reason: str = "") -> None:
+        assert (run.folder / RESULT).exists() == (status == "FINISHED")
+        assert status == "FINISHED" or reason or self.states[run.folder] in (status, "RUNNING")
+        self.states[run.folder] = status
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[Path, str]:
+    """MLflow's view of every trial's runs, without MLflow: folder → status."""
+    monkeypatch.setattr(searching, "Runs", ToldRuns)
+    monkeypatch.setattr(ToldRuns, "states", {})
+    return ToldRuns.states
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +225,9 @@ class TestSearch:
         assert {at(spec.config(cell.levels, 0), ALPHA) for cell in cells} == {one["values"]["alpha2"]}
         assert [cell.label for cell in cells] == [cell.label for cell in planned.cells]
 
-    def test_bad_trials_are_pruned_and_the_best_is_not(self, planned: Plan, stores: Stores, tmp_path: Path) -> None:
+    def test_bad_trials_are_pruned_and_the_best_is_not(
+        self, planned: Plan, stores: Stores, tmp_path: Path, told: dict[Path, str]
+    ) -> None:
         plan = there(planned, tmp_path)
         run_search(plan, stores, Computing())
         for one, place in zip(found_in(plan), planned.searched, strict=True):
@@ -202,6 +240,9 @@ class TestSearch:
                 folder = tmp_path / "search" / place.id / str(trial["number"])
                 assert len(merged_steps(folder)) < STEPS + 1
                 assert not (folder / RESULT).exists()
+                assert told[folder] == "KILLED"
+            for trial in complete:
+                assert told[tmp_path / "search" / place.id / str(trial["number"])] == "FINISHED"
             assert one["metric"] == max(trial["value"] for trial in complete)
 
     def test_without_a_pruner_every_trial_is_completed(self, planned: Plan, stores: Stores, tmp_path: Path) -> None:
@@ -211,7 +252,7 @@ class TestSearch:
 
     @pytest.mark.parametrize("kills", [[3, 20, 19], [10, 2, 2, 2]])
     def test_a_killed_search_is_the_same_search(
-        self, kills: list[int], planned: Plan, stores: Stores, tmp_path: Path
+        self, kills: list[int], planned: Plan, stores: Stores, tmp_path: Path, told: dict[Path, str]
     ) -> None:
         whole, killed = (there(planned, tmp_path / name, trials=6) for name in ("whole", "killed"))
         run_search(whole, stores, Computing())
@@ -223,6 +264,12 @@ class TestSearch:
         assert found_in(killed) == found_in(whole)
         assert (killed.folder / "search.csv").read_text() == (whole.folder / "search.csv").read_text()
         assert measured(killed) == measured(whole)
+        ends = [
+            {path.relative_to(plan.folder): told[path] for path in told if plan.folder in path.parents}
+            for plan in (whole, killed)
+        ]
+        assert ends[0] == ends[1]
+        assert len(ends[0]) == 12
 
     def test_several_workers_and_seeds(self, planned: Plan, stores: Stores, tmp_path: Path) -> None:
         plan = there(planned, tmp_path, seeds=[100, 101], trials=6)
@@ -234,7 +281,9 @@ class TestSearch:
             best = BEST[one["levels"]["normalisation"]]
             assert one["metric"] == pytest.approx(1.5 - (one["values"]["alpha2"] - best) ** 2)
 
-    def test_a_trial_that_fails_is_tried_again_once(self, planned: Plan, stores: Stores, tmp_path: Path) -> None:
+    def test_a_trial_that_fails_is_tried_again_once(
+        self, planned: Plan, stores: Stores, tmp_path: Path, told: dict[Path, str]
+    ) -> None:
         plan = there(planned, tmp_path, trials=4)
         executor = Computing(failing=lambda config: at(config, ALPHA) == 0.1)
         run_search(plan, stores, executor)
@@ -242,6 +291,7 @@ class TestSearch:
             ["fail", "complete", "complete", "complete"]
         ] * 2
         assert executor.begun.count(f"search-{plan.searched[0].id}-0") == 2
+        assert told[tmp_path / "search" / plan.searched[0].id / "0"] == "FAILED"
 
     def test_a_search_without_a_complete_trial(self, planned: Plan, stores: Stores, tmp_path: Path) -> None:
         plan = there(planned, tmp_path, trials=2)
@@ -261,6 +311,35 @@ class TestSearch:
         executor = Computing()
         run_search(there(plan, tmp_path, trials=3), stores, executor)
         assert executor.begun == [f"search-{place.id}-2" for place in plan.searched]
+
+
+class TestInMlflow:
+    def test_every_trial_is_a_run_below_the_study(
+        self, planned: Plan, stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        monkeypatch.setattr(searching, "Runs", Runs)
+        monkeypatch.setattr(Runs, "mirror", lambda self, run: self.begin(run))  # no watch on the machine
+        plan = replace(there(planned, tmp_path / "study", trials=2, at=[]), searched=planned.searched[:1])
+        first = plan.searched[0].own["alpha2"]
+        with pytest.raises(KeyboardInterrupt):
+            run_search(plan, replace(stores, mlflow=uri), Computing(killed=2))
+        run_search(plan, replace(stores, mlflow=uri), Computing(failing=lambda config: at(config, ALPHA) != first))
+        client = MlflowClient(uri)
+        (experiment,) = [one for one in client.search_experiments() if one.name != "Default"]
+        runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+        assert len(runs) == 3
+        parent, good, bad = (
+            runs[name] for name in (planned.spec.name, *(f"search-{plan.searched[0].id}-{k}" for k in (0, 1)))
+        )
+        assert [good.info.status, bad.info.status] == ["FINISHED", "FAILED"]
+        for run in (good, bad):
+            assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert run.data.tags["search"] == identity(plan.folder)
+            assert "study" not in run.data.tags  # the cells' comparison leaves it out
+            assert run.data.params["normalisation"] == "zero_filled"
+        assert float(good.data.params["alpha2"]) == first
+        assert "does not converge" in bad.data.tags["mlflow.note.content"]
 
 
 class TestDeclaration:
