@@ -113,11 +113,17 @@ def detectable(plan: Plan, earlier: Earlier, seeds: int) -> tuple[float, float]:
 
 
 def expected_seconds(plan: Plan, earlier: Earlier, workers: int) -> float | None:
-    """What the runs that are not complete take on so many workers; None if it is not known how long a step is."""
+    """What the runs that are not complete take on so many workers; None if it is not known how long a step is.
+
+    A search that is to come is in it, as if none of its trials were ended early.
+    """
     if plan.steps is None or not earlier.seconds_a_step:
         return None
     own = {run.id: earlier.seconds_a_step.get(run.cell.id, earlier.seconds_a_step[""]) for run in plan.runs}
     left = [own[run.id] * plan.steps for run in plan.runs if not run.complete]
+    if (search := plan.spec.search) is not None and not plan.spec.found:
+        trials = len(plan.searched) * search.trials * len(search.seeds)
+        left += [earlier.seconds_a_step[""] * (search.steps or plan.steps)] * trials
     return max(sum(left) / workers, max(left, default=0.0))
 
 

@@ -1,5 +1,6 @@
 """What a plan says before anything runs, from the runs of an earlier study."""
 
+from dataclasses import replace
 from io import StringIO
 from math import isnan, sqrt
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from research.ablation.designs import Cell, Comparison
 from research.ablation.plan import Plan, Run
+from research.ablation.search import Place, SearchSpec
 from research.ablation.spec import StudySpec
 from research.config import Recipe
 from research.reporting.planning import (
@@ -114,6 +116,16 @@ def test_the_time_is_that_of_the_runs_that_are_left(tmp_path: Path) -> None:
     assert expected_seconds(plan(tmp_path / "begun", complete=1), earlier(), 2) == 20
     assert expected_seconds(plan(tmp_path), earlier(), 9) == 20  # not shorter than the longest run
     assert expected_seconds(plan(tmp_path), earlier(seconds_a_step={}), 1) is None
+
+
+def test_the_time_of_a_search_that_is_to_come(tmp_path: Path) -> None:
+    search = SearchSpec(parameters={}, seeds=[100, 101], trials=3, steps=4)
+    made = plan(tmp_path)
+    place = Place(id="0-all", levels={}, recipe=made.runs[0].recipe, own={})
+    searching = replace(made, spec=replace(made.spec, search=search), searched=[place, place])
+    assert expected_seconds(searching, earlier(), 1) == 50 + 2 * 3 * 2 * 4 * earlier().seconds_a_step[""]
+    found = replace(searching, spec=replace(searching.spec, found={("a",): {"alpha2": 0.1}}))
+    assert expected_seconds(found, earlier(), 1) == 50
 
 
 def printed(made: Plan, **words: Any) -> str:
