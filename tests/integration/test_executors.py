@@ -7,17 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from time import sleep, time
+from subprocess import Popen
+from time import monotonic, sleep, time
+from typing import Any
 
 import psutil
 import pytest
+from studies import FACTORS, Study, check_records, write_study
 
 from research.ablation.executors import EXECUTORS, Executor, Job, Outcome, Resources, make_executor
 from research.ablation.executors.base import STOP
 from research.ablation.executors.cell import run_cell
 from research.config import Recipe
 from research.errors import UserError
-from research.tracking import METRICS, merged_steps, read_lines
+from research.tracking import METRICS, RESULT, merged_steps, read_lines
 from research.tracking.tracker import TRAINED
 from research.training.run import CHECKPOINT, OVERHEAD
 
@@ -215,10 +218,48 @@ class TestRay:
         assert numbers(jobs[0].folder) == numbers(jobs[1].folder)
 
 
-def running_in(folder: Path) -> psutil.Process:
-    """The process that holds the run's lock."""
-    for process in psutil.Process().children(recursive=True):
+def running_in(folder: Path, study: psutil.Process | None = None) -> psutil.Process:
+    """The process that holds the run's lock, a child of this one or of a study's."""
+    for process in (study or psutil.Process()).children(recursive=True):
         with suppress(psutil.Error):
             if any(Path(file.path) == folder / ".lock" for file in process.open_files()):
                 return process
     raise AssertionError(f"no process has {folder}")
+
+
+def kill_within_a_cell(study: Study, process: Popen) -> str:
+    """Kill the process of a cell that has trained and is not complete; the cell's name."""
+    log, deadline = study.home / "log.txt", monotonic() + 240
+    while monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        for metrics in (study.folder / "cells").glob("*/metrics.jsonl"):
+            cell = metrics.parent
+            if 1 in merged_steps(cell) and not (cell / RESULT).exists():
+                with suppress(AssertionError, psutil.NoSuchProcess):
+                    running_in(cell, psutil.Process(process.pid)).kill()
+                    if not (cell / RESULT).exists():
+                        return cell.name
+        sleep(0.002)
+    raise AssertionError(log.read_text())
+
+
+@pytest.mark.usefixtures("_importable")
+def test_a_study_on_ray_whose_worker_is_killed_within_a_cell(
+    small: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Complete, no cell twice, and the numbers of the study that ran on this machine without Ray."""
+    pytest.importorskip("ray")
+    factors = {"clip": FACTORS["clip"]}
+    runs = [f"{cell}-s{seed}" for seed in (0, 1) for cell in ("0-base", "1-clip")]
+    file = write_study(tmp_path, small("grpo"), factors=factors)
+    study, whole = Study(file, tmp_path / "ray"), Study(file, tmp_path / "here")
+    process = study.process(2, "--executor", "ray", "--cpus-per-cell", "0.5")
+    try:
+        killed = kill_within_a_cell(study, process)
+        assert process.wait(timeout=240) == 0, (study.home / "log.txt").read_text()
+    finally:
+        process.kill()
+    assert killed in runs
+    check_records(study, runs, factors)
+    assert whole.here(1)[0] == 0
+    assert study.numbers() == whole.numbers()
