@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: quickstart test test-slow test-vllm mutate lint format bench ui clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/research ablate experiments/ablations/dapo_ladder.yaml --seeds 0,1,2
+	$(BIN)/research ablate experiments/ablations/dapo_ladder.yaml --seeds 0,1,2 --output results/quickstart
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
