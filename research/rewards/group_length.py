@@ -66,8 +66,11 @@ class GroupRelativeOverlong(Shaping):
     UNCONFIRMED, since the paper's text does not say it or could not be read: the value of γ1, who pays in a medium
     group with n ≤ m, and whether the penalty comes before or after an entropy bonus. Here it is part of the reward.
 
+    A completion that could not be judged is neither right nor wrong.
+
     Args:
         right: whether the completion is right [N G].
+        outcomes: the verifiers' reward, NaN where a completion could not be judged [N G].
         lengths: |y|, completion tokens, the end token included [N G].
 
     Returns: penalties [N G] ≤ 0, reward units; above −½ without the soft overlong punishment, since 2L ≥ min + max.
@@ -79,7 +82,8 @@ class GroupRelativeOverlong(Shaping):
     Example:
         >>> from torch import tensor
         >>> term = GroupRelativeOverlong(gamma1=0.75, hard=None, medium_minority="none")
-        >>> term(right=tensor([[True, True, True, False]]), lengths=tensor([[2, 4, 6, 9]]))
+        >>> right, outcomes = tensor([[True, True, True, False]]), tensor([[1.0, 1.0, 1.0, -1.0]])
+        >>> term(right=right, outcomes=outcomes, lengths=tensor([[2, 4, 6, 9]]))
         tensor([[-0.0000, -0.0000, -0.2500, -0.0000]])
     """
 
@@ -93,11 +97,14 @@ class GroupRelativeOverlong(Shaping):
     def __post_init__(self) -> None:
         require(0.5 < self.gamma1 < 1, f"GroupRelativeOverlong: gamma1 is in (0.5, 1), got {self.gamma1}")
 
-    def __call__(self, *, right: Bool[Tensor, "N G"], lengths: Int[Tensor, "N G"]) -> Float[Tensor, "N G"]:
-        share = right.float().mean(-1, keepdim=True)
+    def __call__(
+        self, *, right: Bool[Tensor, "N G"], outcomes: Float[Tensor, "N G"], lengths: Int[Tensor, "N G"]
+    ) -> Float[Tensor, "N G"]:
+        judged = ~outcomes.isnan()
+        share = right.sum(-1, keepdim=True) / judged.sum(-1, keepdim=True).clamp(min=1)
         easy, hard = share >= self.gamma1, share <= 1 - self.gamma1
-        minority = ~right if self.medium_minority == "wrong" else torch.zeros_like(right)
-        medium = _beyond(lengths, torch.ones_like(right)) * torch.where(share > 0.5, right, minority)
+        minority = judged & ~right if self.medium_minority == "wrong" else torch.zeros_like(right)
+        medium = _beyond(lengths, judged) * torch.where(share > 0.5, right, minority)
         otherwise = torch.zeros_like(medium) if self.hard is None else self.hard(lengths=lengths)
         return torch.where(easy, _beyond(lengths, right) * right, torch.where(hard, otherwise, medium))
 

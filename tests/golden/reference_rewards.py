@@ -113,12 +113,15 @@ def two_pieces(length: float, limit: float) -> float:
 
 
 def group_relative_overlong(
-    *, right: Flags, lengths: Table, gamma1: float, hard: dict | None, medium_minority: str
+    *, right: Flags, outcomes: Table, lengths: Table, gamma1: float, hard: dict | None, medium_minority: str
 ) -> Table:
-    """arXiv:2508.04349 appendix D, group by group."""
+    """arXiv:2508.04349 appendix D, group by group; an outcome of NaN is none."""
+
+    def judged(n: int) -> list[int]:
+        return [g for g, outcome in enumerate(outcomes[n]) if outcome == outcome]
 
     def difficulty(n: int) -> str:
-        share = sum(right[n]) / len(right[n])
+        share = sum(right[n]) / max(1, len(judged(n)))
         if share >= gamma1:
             return "easy"
         return "hard" if share <= 1 - gamma1 else "medium"
@@ -136,9 +139,10 @@ def group_relative_overlong(
         if kind == "easy":
             chosen = [length for length, ok in zip(lengths[n], right[n], strict=True) if ok]
             return two_pieces(lengths[n][g], threshold(chosen)) if right[n][g] else 0.0
-        more_are_right = 2 * sum(right[n]) > len(right[n])
-        pays = right[n][g] if more_are_right else medium_minority == "wrong" and not right[n][g]
-        return two_pieces(lengths[n][g], threshold(lengths[n])) if pays else 0.0
+        more_are_right = 2 * sum(right[n]) > len(judged(n))
+        wrong = g in judged(n) and not right[n][g]
+        pays = right[n][g] if more_are_right else medium_minority == "wrong" and wrong
+        return two_pieces(lengths[n][g], threshold([lengths[n][k] for k in judged(n)])) if pays else 0.0
 
     return by_completion(lengths, term)
 

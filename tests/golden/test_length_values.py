@@ -120,13 +120,24 @@ PUNISHED = {
     "medium": ([4, 8, 12, 10, 6], [1, 1, 1, 0, 0], SOFT, "wrong", [0.0, 0.0, -0.25, 0.0, 0.0]),
     "medium, n ≤ m": ([4, 12, 12, 4], [1, 1, 0, 0], SOFT, "none", [0.0, 0.0, 0.0, 0.0]),
     "medium, n ≤ m, wrong pay": ([4, 12, 12, 4], [1, 1, 0, 0], None, "wrong", [0.0, 0.0, -0.25, 0.0]),
+    # two of three judged are right, where two of four would be as many as are not; L = max(8, 28/3) of 4, 12, 12.
+    "medium, one not judged": ([4, 12, 12, 99], [1, 1, 0, None], None, "wrong", [0.0, -0.142857, 0.0, 0.0]),
+    "medium, wrong pay, one not judged": ([4, 12, 99], [1, 0, None], None, "wrong", [0.0, -0.25, 0.0]),
+    # all that were judged are right: L = 4, the half-way of 2, 4, 6.
+    "easy, one not judged": ([2, 4, 6, 9], [1, 1, 1, None], None, "none", [0.0, 0.0, -0.25, 0.0]),
+    "none judged": ([4, 10, 12, 13], [None] * 4, SOFT, "none", [0.0, -0.5, -1.0, -1.0]),
 }
 
 
 @pytest.mark.parametrize(("lengths", "right", "hard", "minority", "terms"), PUNISHED.values(), ids=PUNISHED)
 def test_group_relative_overlong(lengths, right, hard, minority, terms):
     term = GroupRelativeOverlong(gamma1=0.75, hard=hard, medium_minority=minority)
-    values = term(right=torch.tensor([right]).bool(), lengths=torch.tensor([lengths]))
+    outcomes = [float("nan") if one is None else 2.0 * one - 1.0 for one in right]
+    values = term(
+        right=torch.tensor([[one == 1 for one in right]]),
+        outcomes=torch.tensor([outcomes]),
+        lengths=torch.tensor([lengths]),
+    )
     # Half a unit of the sixth decimal, which is all that the table prints.
     assert values[0].tolist() == pytest.approx(terms, abs=5e-7)
 

@@ -88,7 +88,8 @@ class TestTerms:
         """The second group's lengths say nothing to the first."""
         right, lengths = tensor([[True, True], [True, True]]), tensor([[2, 4], [20, 40]])
         assert KimiLength()(right=right, lengths=lengths).tolist() == [[0.5, -0.5], [0.5, -0.5]]
-        terms = GroupRelativeOverlong(gamma1=0.75, hard=None, medium_minority="none")(right=right, lengths=lengths)
+        term = GroupRelativeOverlong(gamma1=0.75, hard=None, medium_minority="none")
+        terms = term(right=right, outcomes=right.float(), lengths=lengths)
         # L = 3 and 30: −½ · 1/3 and −½ · 10/30.
         assert terms.tolist() == [pytest.approx([0.0, -1 / 6]), pytest.approx([0.0, -1 / 6])]
 
