@@ -88,7 +88,8 @@ class BudgetWatch(Callback):
 
     def share(self, module: Any) -> float:
         """The share of the budget that is spent."""
-        return self.budget.share(steps=module.steps_done, tokens=tokens_processed(module.totals), seconds=self.seconds)
+        tokens = tokens_processed(module.costs.totals)
+        return self.budget.share(steps=module.steps_done, tokens=tokens, seconds=self.seconds)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Train no further if a run that resumes has spent it."""

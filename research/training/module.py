@@ -19,6 +19,7 @@ from research.rollouts import Collected, Decoding, Rollouts
 from research.seeding import derive_seed, torch_seed
 from research.tracking import RunLogger
 from research.training.batch import annotated, assemble
+from research.training.costs import Costs
 from research.training.critic import Critic, CriticSpec
 from research.training.inspection import Inspected, inspected
 from research.training.iterations import IterationSpec, RewardModel
@@ -81,9 +82,8 @@ class RLModule(LightningModule):
         if (reason := run_fault(self)) is not None:
             raise ValueError(reason)
         self.guard = NonFiniteGuard(optimization.max_nonfinite)
-        self.phases = Phases()
+        self.phases, self.costs = Phases(), Costs()
         self.surplus: tuple[Group, ...] = ()
-        self.totals: dict[str, float] = {}
         self.steps_done = 0
         self.entropy_coefficient = objective.entropy.start
         self.weights_version = 0
@@ -197,7 +197,7 @@ class RLModule(LightningModule):
         data, number = self.trainer.datamodule, self.steps_done // spec.steps  # pyright: ignore
         seed = derive_seed(self.seed, "comparisons", number)
         groups = self.sample(PromptStream(data.train_prompts, seed).draw(self.reward_model.spec.prompts), -1)
-        self.add_cost(groups)
+        self.costs.add_sampling(groups, by_model=self.rollouts.source.samples)
         with self.phases("reward_model"):
             self.reward_model.refresh(groups, self.assemble, seed)
 
@@ -319,7 +319,7 @@ class RLModule(LightningModule):
             self.sync = Sync(
                 self.rollouts.sampler, self.policy, assemble=self.assemble, decoding=self.rollouts.decoding()
             )
-            self.totals["cost/state_bytes"] = state_bytes(
+            self.costs.totals["cost/state_bytes"] = state_bytes(
                 [*self.children(), *self.model.frozen, *self.rollouts.source.frozen]
             )
         if (data := getattr(self._trainer, "datamodule", None)) is not None:
@@ -349,32 +349,17 @@ class RLModule(LightningModule):
         return assemble(groups, pad=self.model.tokenizer.pad_token_id, device=self.device)  # pyright: ignore
 
     def on_train_epoch_start(self) -> None:
-        """Start the step's clocks."""
+        """Start the step's clock."""
         self.phases.reset()
-        self._began = perf_counter()
 
     def record(self, collected: Collected, measures: dict[str, float]) -> None:
         """Log the step's metrics, cumulative costs included."""
-        self.add_cost(collected.sampled)
-        for name, amount in {
-            "cost/tokens_trained": measures.pop("tokens_trained", 0),
-            "cost/groups_dropped": collected.dropped,
-            "cost/optimizer_steps": measures.pop("optimizer_steps", 0),
-            "cost/nonfinite_updates": measures.pop("nonfinite_updates", 0),
-        }.items():
-            self.totals[name] = self.totals.get(name, 0) + amount
-        times = {f"time/{phase}_seconds": seconds for phase, seconds in self.phases.seconds.items()}
-        times["time/step_seconds"] = perf_counter() - self._began
+        self.costs.add_sampling(collected.sampled, by_model=self.rollouts.source.samples)
+        self.costs.add_step(collected, measures)
+        times = self.phases.times()
         self.steps_done += 1
         if self.logger is not None:
-            self.logger.log_metrics({**measures, **self.totals, **times}, step=self.steps_done)
-
-    def add_cost(self, groups: Sequence[Group]) -> None:
-        """Count what sampling these groups took."""
-        tokens = sum(sum(completion.own) for group in groups for completion in group.completions)
-        tokens *= self.rollouts.source.samples
-        for name, amount in {"cost/tokens_sampled": tokens, "cost/prompts_drawn": len(groups)}.items():
-            self.totals[name] = self.totals.get(name, 0) + amount
+            self.logger.log_metrics({**measures, **self.costs.totals, **times}, step=self.steps_done)
 
     def predict_step(self, drawn: tuple[list[Prompt], int], _: int) -> Inspected:
         """What a step would make of these prompts, with nothing learned, kept or logged.

@@ -12,16 +12,17 @@ class Phases:
         >>> phases = Phases()
         >>> with phases("sampling"):
         ...     pass
-        >>> sorted(phases.seconds)
-        ['sampling']
+        >>> sorted(phases.times())
+        ['time/sampling_seconds', 'time/step_seconds']
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.reset()
 
     def reset(self) -> None:
         """Begin a new step."""
-        self.seconds = {}
+        self.seconds: dict[str, float] = {}
+        self._began = perf_counter()
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -29,3 +30,9 @@ class Phases:
         began = perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - began
+
+    def times(self) -> dict[str, float]:
+        """The metrics of the step so far: seconds of each phase, and of the whole."""
+        times = {f"time/{phase}_seconds": seconds for phase, seconds in self.seconds.items()}
+        times["time/step_seconds"] = perf_counter() - self._began
+        return times

@@ -10,7 +10,7 @@ def run_state(module: Any) -> dict[str, Any]:
     """The surplus of dynamic sampling, counters, every random state, what an iteration renewed."""
     return {
         "surplus": module.surplus,
-        "totals": dict(module.totals),
+        "totals": dict(module.costs.totals),
         "steps_done": module.steps_done,
         "guard": (module.guard.skipped, module.guard.in_a_row),
         "entropy_coefficient": module.entropy_coefficient,
@@ -34,7 +34,8 @@ def restore(module: Any, state: dict[str, Any] | None) -> None:
         raise UserError(
             f"the checkpoint is of seed {state['seed']}, the run's seed is {module.seed}: resume with the same seed"
         )
-    module.surplus, module.totals, module.steps_done = state["surplus"], dict(state["totals"]), state["steps_done"]
+    module.surplus, module.steps_done = state["surplus"], state["steps_done"]
+    module.costs.totals = dict(state["totals"])
     module.guard.skipped, module.guard.in_a_row = state["guard"]
     module.entropy_coefficient = state["entropy_coefficient"]
     if state["reference"] is not None:

@@ -151,7 +151,7 @@ def go_on(trainer: Trainer, module: Any, folder: Path, before: Path) -> None:
     """
     steps = merged_steps(before)
     module.steps_done = max(steps)
-    module.totals |= {name: value for name, value in steps[max(steps)].items() if name.startswith("cost/")}
+    module.costs.totals |= {name: value for name, value in steps[max(steps)].items() if name.startswith("cost/")}
     watch_of(trainer).seconds = _summed_times(steps.values())["time/step_seconds"]
     if watch_of(trainer).share(module) >= 1:
         raise UserError(f"the run before, in {before}, has spent the whole budget of {watch_of(trainer).budget}")

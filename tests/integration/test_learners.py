@@ -144,7 +144,7 @@ class TestCritic:
         plain, _ = ready(recipe("grpo", {"model.objective.kl": {"class_path": "NoKL"}}))
         ppo, _ = ready(recipe("grpo", PPO))
         # Weights, gradients and two moments of a second body, but for the output layer, which is tied to its input.
-        ratio = ppo.totals["cost/state_bytes"] / plain.totals["cost/state_bytes"]
+        ratio = ppo.costs.totals["cost/state_bytes"] / plain.costs.totals["cost/state_bytes"]
         assert 1.9 < ratio < 2.1
 
     @pytest.mark.parametrize(
