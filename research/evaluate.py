@@ -13,7 +13,6 @@ from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import SETTINGS, Record, item_of
 from research.fit import at_hand_over, checkpoint_in, first_rank
 from research.tracking import CONFIG
-from research.training.measures import tool_measures
 from research.training.run import trainer_settings
 
 START = "@start"
@@ -76,12 +75,12 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
     with closing(module.rollouts.sampler), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in chosen:
-            module.evaluation_seed = seed
+            module.held_out.seed = seed
             trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=False)
-            items += [item_of(group, seed, module.rewards.answer) for group in module.evaluated]
-            metrics.append(module.evaluation.metrics(module.evaluated) | tool_measures(module.evaluated, "evaluation"))
+            items += [item_of(group, seed, module.rewards.answer) for group in module.held_out.groups]
+            metrics.append(module.held_out.metrics())
             path = None  # loaded
-    decoding = module.evaluation_decoding
+    decoding = module.held_out.decoding
     return Record(
         settings={
             "completions_per_prompt": module.evaluation.completions_per_prompt,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,16 +14,16 @@ from research.objective import Objective
 from research.policy import Policy, PolicySpec
 from research.prompts import PromptStream
 from research.rewards import Rewards
-from research.rollouts import Collected, Decoding, Rollouts
+from research.rollouts import Collected, Rollouts
 from research.seeding import derive_seed, torch_seed
-from research.tracking import RunLogger
 from research.training.batch import annotated, assemble
 from research.training.costs import Costs
 from research.training.critic import Critic, CriticSpec
+from research.training.held_out import HeldOut
 from research.training.inspection import Inspected, inspected
 from research.training.iterations import IterationSpec, RewardModel
 from research.training.legality import fault, rewards_fault, run_fault
-from research.training.measures import UpdateMeasures, collected_measures, credit_measures, tool_measures
+from research.training.measures import UpdateMeasures, collected_measures, credit_measures
 from research.training.memory import state_bytes
 from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
 from research.training.phases import Phases
@@ -76,13 +75,14 @@ class RLModule(LightningModule):
         self.objective, self.updates, self.optimization, self.evaluation = objective, updates, optimization, evaluation
         if (reason := fault(credit, objective) or rewards_fault(rewards, credit, objective)) is not None:
             raise ValueError(reason)
-        self.seed = self.evaluation_seed = seed
+        self.seed = seed
         self.needs = credit.needs() | objective.needs() | rewards.needs()
         self.critic_spec, self.iterations = critic, iterations
         if (reason := run_fault(self)) is not None:
             raise ValueError(reason)
         self.guard = NonFiniteGuard(optimization.max_nonfinite)
         self.phases, self.costs = Phases(), Costs()
+        self.held_out = HeldOut(evaluation, rollouts, seed)
         self.surplus: tuple[Group, ...] = ()
         self.steps_done = 0
         self.entropy_coefficient = objective.entropy.start
@@ -375,46 +375,21 @@ class RLModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin with no groups."""
-        self.evaluated: list[Group] = []
-        self._evaluation_began = perf_counter()
+        self.held_out.begin()
 
     def validation_step(self, prompts: list[Prompt], index: int) -> None:
         """Sample and verify one chunk of held-out prompts."""
         self.sync_sampler(prompts)
         own = self.ranks.share(prompts)
+        seed = self.ranks.seed(derive_seed(self.held_out.seed, "evaluation", self.steps_done, index))
         with self.model.whole():
-            groups = self.sample_evaluation(own, index)
-        self.evaluated += self.ranks.gather([self.rewards.verify(group) for group in groups])
-
-    def sample_evaluation(self, prompts: list[Prompt], index: int) -> list[Group]:
-        """Completions of held-out prompts."""
-        return self.rollouts.sampler.sample(
-            prompts,
-            n=self.evaluation.completions_per_prompt,
-            decoding=self.evaluation_decoding,
-            seed=self.ranks.seed(derive_seed(self.evaluation_seed, "evaluation", self.steps_done, index)),
-        )
-
-    @property
-    def evaluation_decoding(self) -> Decoding:
-        """How held-out prompts are completed: the limit and the stop texts are the rollouts' unless it has its own."""
-        return Decoding(
-            max_tokens=self.evaluation.max_completion_tokens or self.rollouts.max_completion_tokens,
-            temperature=self.evaluation.temperature,
-            top_p=self.evaluation.top_p,
-            top_k=self.evaluation.top_k,
-            stop=tuple(self.rollouts.stop),
-        )
+            groups = self.held_out.sample(own, seed)
+        self.held_out.groups += self.ranks.gather([self.rewards.verify(group) for group in groups])
 
     def on_validation_epoch_end(self) -> None:
         """Log the evaluation of the policy after so many steps, item by item too."""
-        metrics = self.evaluation.metrics(self.evaluated) | tool_measures(self.evaluated, "evaluation")
-        metrics["time/evaluation_seconds"] = perf_counter() - self._evaluation_began
         if self.logger is not None:
-            self.logger.log_metrics(metrics, step=self.steps_done)
-            if isinstance(self.logger, RunLogger):
-                self.logger.log_items(self.evaluation.items(self.evaluated), step=self.steps_done)
-                self.logger.log_samples(self.evaluation.samples(self.evaluated), step=self.steps_done)
+            self.held_out.log(self.logger, step=self.steps_done)
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
