@@ -1,42 +1,33 @@
-"""The LightningModule: policy, reference and rollout engine around one algorithm-blind training step."""
+"""The LightningModule of every recipe: one algorithm-blind training step, from prompts to the update."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning import LightningModule
 
 from research.credit import Credit
-from research.errors import UserError
 from research.evaluation import Evaluation
 from research.objective import Objective
-from research.policy import Policy, PolicySpec
+from research.policy import PolicySpec
 from research.prompts import PromptStream
 from research.rewards import Rewards
 from research.rollouts import Collected, Rollouts
-from research.seeding import derive_seed, torch_seed
-from research.training.batch import annotated, assemble
-from research.training.costs import Costs
-from research.training.critic import Critic, CriticSpec
-from research.training.held_out import HeldOut
+from research.seeding import derive_seed
+from research.training.batch import annotated
+from research.training.critic import CriticSpec
 from research.training.inspection import Inspected, inspected
-from research.training.iterations import IterationSpec, RewardModel
+from research.training.iterations import IterationSpec
 from research.training.legality import fault, rewards_fault, run_fault
 from research.training.measures import UpdateMeasures, collected_measures, credit_measures
-from research.training.memory import state_bytes
-from research.training.optimization import NonFiniteGuard, Optimization, as_list, guarded_step
-from research.training.phases import Phases
-from research.training.ranks import Ranks
-from research.training.resume import restore, run_state, trained_weights
+from research.training.optimization import Optimization, as_list, guarded_step
+from research.training.policy_module import PolicyModule
 from research.training.reward_measures import reward_measures
-from research.training.sync import Sync
 from research.training.updates import Updates
-from research.training.warm_start import resolve_path
 from research.types import Group, Prompt, UpdateBatch
 
 
-class RLModule(LightningModule):
+class RLModule(PolicyModule):
     """prompts → rollouts → rewards → credit ─┊─ objective → update → metrics.
 
     Args:
@@ -68,33 +59,23 @@ class RLModule(LightningModule):
         evaluation: Evaluation,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.strict_loading = policy.lora is None
-        self.spec, self.rollouts, self.rewards, self.credit = policy, rollouts, rewards, credit
-        self.objective, self.updates, self.optimization, self.evaluation = objective, updates, optimization, evaluation
-        if (reason := fault(credit, objective) or rewards_fault(rewards, credit, objective)) is not None:
+        super().__init__(
+            policy=policy,
+            rollouts=rollouts,
+            rewards=rewards,
+            optimization=optimization,
+            critic=critic,
+            iterations=iterations,
+            evaluation=evaluation,
+            needs=credit.needs() | objective.needs() | rewards.needs(),
+            seed=seed,
+        )
+        self.credit, self.objective, self.updates = credit, objective, updates
+        reason = fault(credit, objective) or rewards_fault(rewards, credit, objective) or run_fault(self)
+        if reason is not None:
             raise ValueError(reason)
-        self.seed = seed
-        self.needs = credit.needs() | objective.needs() | rewards.needs()
-        self.critic_spec, self.iterations = critic, iterations
-        if (reason := run_fault(self)) is not None:
-            raise ValueError(reason)
-        self.guard = NonFiniteGuard(optimization.max_nonfinite)
-        self.phases, self.costs = Phases(), Costs()
-        self.held_out = HeldOut(evaluation, rollouts, seed)
         self.surplus: tuple[Group, ...] = ()
-        self.steps_done = 0
         self.entropy_coefficient = objective.entropy.start
-        self.weights_version = 0
-        self.ranks = Ranks()
-        self.policy: Policy | None = None
-        self.sync: Sync | None = None
-        self.sync_measures: dict[str, float] = {}
-        self.critic: Critic | None = None
-        self.reward_model: RewardModel | None = None
-
-    # --- the algorithm ------------------------------------------------------------------------------------------
 
     def training_step(self, prompts: list[Prompt], _: int) -> None:
         """One step: collect, reward, credit, update."""
@@ -134,16 +115,16 @@ class RLModule(LightningModule):
             verified = [self.rewards.verify_steps(self.rewards.verify(group), self.decode) for group in groups]
             return self.ranks.gather([replace(group, step=self.steps_done) for group in verified])
 
-    def sync_sampler(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """Let the sampler have the policy's weights as they are now, and prove it; what was measured, now or before."""
-        with self.phases("syncing"):
-            seed = derive_seed(self.seed, "proof", self.steps_done)
-            self.sync_measures = self.synced(self.weights_version, prompts, seed) or self.sync_measures
-        return self.sync_measures
+    @property
+    def annotates(self) -> bool:
+        """Whether the rollout's own policy must be asked, beyond the update's forward pass.
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of completion tokens, as the sampler gives it."""
-        return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
+        Not with one optimizer step on fresh groups: there the old log-probabilities are the new ones, detached.
+        """
+        stale = self.rollouts.collect.max_rounds > 1 or not self.updates.on_policy
+        read = (self.credit.needs() | self.rewards.needs()) & {"old_logprobs", "entropies"}
+        of_batch = self.needs & {"covariances", "covariance_rank"}
+        return bool(read or of_batch) or (stale and "old_logprobs" in self.objective.needs())
 
     def annotate(self, groups: list[Group], *, always: bool = False) -> list[Group]:
         """Groups with what the policy that sampled them says of their tokens, where some component needs it later.
@@ -276,91 +257,6 @@ class RLModule(LightningModule):
         if not self.model.sharded:
             self.ranks.add(parameter.grad for parameter in parameters)
 
-    # --- what Lightning asks for --------------------------------------------------------------------------------
-
-    @property
-    def model(self) -> Policy:
-        """The policy, once it is loaded."""
-        assert self.policy is not None, "setup comes first"
-        return self.policy
-
-    @property
-    def synced(self) -> Sync:
-        """What keeps the sampler's weights the policy's, once that is loaded."""
-        assert self.sync is not None, "setup comes first"
-        return self.sync
-
-    @property
-    def annotates(self) -> bool:
-        """Whether the rollout's own policy must be asked, beyond the update's forward pass.
-
-        Not with one optimizer step on fresh groups: there the old log-probabilities are the new ones, detached.
-        """
-        stale = self.rollouts.collect.max_rounds > 1 or not self.updates.on_policy
-        read = (self.credit.needs() | self.rewards.needs()) & {"old_logprobs", "entropies"}
-        of_batch = self.needs & {"covariances", "covariance_rank"}
-        return bool(read or of_batch) or (stale and "old_logprobs" in self.objective.needs())
-
-    def setup(self, stage: str) -> None:
-        """Load the policy, once, and attach the sampler and the data to it."""
-        self.ranks = Ranks.of(self._trainer)
-        if self.policy is None:
-            spec = replace(self.spec, path=resolve_path(self.spec.path))
-            with torch_seed(derive_seed(self.seed, "policy")):
-                self.policy = Policy(
-                    spec, temperature=self.rollouts.temperature, with_reference="ref_logprobs" in self.needs
-                )
-                if self.critic_spec is not None:
-                    self.critic = Critic(self.critic_spec, self.policy)
-                if self.iterations is not None and self.iterations.reward_model is not None:
-                    self.reward_model = RewardModel(self.iterations.reward_model, self.policy)
-            self.rollouts.sampler.attach(self.policy.model, self.policy.tokenizer)
-            self.rollouts.source.attach(self.rollouts.sampler, self.policy.model, self.policy.tokenizer)
-            self.sync = Sync(
-                self.rollouts.sampler, self.policy, assemble=self.assemble, decoding=self.rollouts.decoding()
-            )
-            self.costs.totals["cost/state_bytes"] = state_bytes(
-                [*self.children(), *self.model.frozen, *self.rollouts.source.frozen]
-            )
-        if (data := getattr(self._trainer, "datamodule", None)) is not None:
-            data.attach(self.model.tokenizer)
-
-    def configure_model(self) -> None:
-        """Shard the policy over the ranks, once, where the strategy asks for it."""
-        if self.device_mesh is not None and not self.model.sharded:
-            if self.critic is not None or self.reward_model is not None:
-                raise UserError("a critic or a reward model is not sharded yet: take the strategy ddp, or one device")
-            self.model.shard(self.device_mesh["data_parallel"], most=self.ranks.most)
-
-    def configure_optimizers(self) -> Any:
-        """AdamW and its warm-up, advanced by hand once a step; the critic has its own."""
-        built = [self.optimization.build(self.model)]
-        if self.critic is not None:
-            rate = self.critic.spec.learning_rate
-            built.append(replace(self.optimization, learning_rate=rate).build(self.critic))
-        return [optimizer for optimizer, _ in built], [schedule for _, schedule in built]
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Prompts are text: they stay where they are."""
-        return batch
-
-    def assemble(self, groups: Sequence[Group]) -> UpdateBatch:
-        """The groups as tensors on the policy's device."""
-        return assemble(groups, pad=self.model.tokenizer.pad_token_id, device=self.device)  # pyright: ignore
-
-    def on_train_epoch_start(self) -> None:
-        """Start the step's clock."""
-        self.phases.reset()
-
-    def record(self, collected: Collected, measures: dict[str, float]) -> None:
-        """Log the step's metrics, cumulative costs included."""
-        self.costs.add_sampling(collected.sampled, by_model=self.rollouts.source.samples)
-        self.costs.add_step(collected, measures)
-        times = self.phases.times()
-        self.steps_done += 1
-        if self.logger is not None:
-            self.logger.log_metrics({**measures, **self.costs.totals, **times}, step=self.steps_done)
-
     def predict_step(self, drawn: tuple[list[Prompt], int], _: int) -> Inspected:
         """What a step would make of these prompts, with nothing learned, kept or logged.
 
@@ -370,35 +266,3 @@ class RLModule(LightningModule):
         prompts, number = drawn
         self.sync_sampler(prompts)
         return inspected(self, prompts, number)
-
-    # --- evaluation ---------------------------------------------------------------------------------------------
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin with no groups."""
-        self.held_out.begin()
-
-    def validation_step(self, prompts: list[Prompt], index: int) -> None:
-        """Sample and verify one chunk of held-out prompts."""
-        self.sync_sampler(prompts)
-        own = self.ranks.share(prompts)
-        seed = self.ranks.seed(derive_seed(self.held_out.seed, "evaluation", self.steps_done, index))
-        with self.model.whole():
-            groups = self.held_out.sample(own, seed)
-        self.held_out.groups += self.ranks.gather([self.rewards.verify(group) for group in groups])
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the evaluation of the policy after so many steps, item by item too."""
-        if self.logger is not None:
-            self.held_out.log(self.logger, step=self.steps_done)
-
-    # --- checkpoints --------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the weights that training changes, and what Lightning does not know."""
-        checkpoint["state_dict"] = trained_weights(self, checkpoint["state_dict"])
-        checkpoint["research"] = run_state(self)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back; the sampler has not seen these weights."""
-        restore(self, checkpoint.get("research"))
-        self.weights_version += 1

@@ -1,0 +1,203 @@
+"""What a run has, whatever its algorithm: models, sampler, counters, clocks, and the hooks that Lightning calls."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning import LightningModule
+
+from research.errors import UserError
+from research.evaluation import Evaluation
+from research.policy import Policy, PolicySpec
+from research.rewards import Rewards
+from research.rollouts import Collected, Rollouts
+from research.seeding import derive_seed, torch_seed
+from research.training.batch import assemble
+from research.training.costs import Costs
+from research.training.critic import Critic, CriticSpec
+from research.training.held_out import HeldOut
+from research.training.iterations import IterationSpec, RewardModel
+from research.training.memory import state_bytes
+from research.training.optimization import NonFiniteGuard, Optimization
+from research.training.phases import Phases
+from research.training.ranks import Ranks
+from research.training.resume import restore, run_state, trained_weights
+from research.training.sync import Sync
+from research.training.warm_start import resolve_path
+from research.types import Group, Prompt, UpdateBatch
+
+
+class PolicyModule(LightningModule):
+    """A policy that Lightning sets up, evaluates and checkpoints; how it learns is for the class below to say.
+
+    Args:
+        policy: the model to train.
+        rollouts: how groups are sampled.
+        rewards: what makes a completion right.
+        optimization: the optimizer.
+        critic: how values are learned; None for not at all.
+        iterations: what is renewed every so many steps; None for nothing.
+        evaluation: how held-out prompts are sampled and scored.
+        needs: the quantities that the run's components read.
+        seed: of everything random in the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: PolicySpec,
+        rollouts: Rollouts,
+        rewards: Rewards,
+        optimization: Optimization,
+        critic: CriticSpec | None,
+        iterations: IterationSpec | None,
+        evaluation: Evaluation,
+        needs: frozenset[str],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = policy.lora is None
+        self.spec, self.rollouts, self.rewards, self.optimization = policy, rollouts, rewards, optimization
+        self.critic_spec, self.iterations, self.evaluation = critic, iterations, evaluation
+        self.needs, self.seed = needs, seed
+        self.held_out = HeldOut(evaluation, rollouts, seed)
+        self.guard = NonFiniteGuard(optimization.max_nonfinite)
+        self.phases, self.costs = Phases(), Costs()
+        self.steps_done = 0
+        self.weights_version = 0
+        self.ranks = Ranks()
+        self.policy: Policy | None = None
+        self.sync: Sync | None = None
+        self.sync_measures: dict[str, float] = {}
+        self.critic: Critic | None = None
+        self.reward_model: RewardModel | None = None
+
+    @property
+    def model(self) -> Policy:
+        """The policy, once it is loaded."""
+        assert self.policy is not None, "setup comes first"
+        return self.policy
+
+    @property
+    def synced(self) -> Sync:
+        """What keeps the sampler's weights the policy's, once that is loaded."""
+        assert self.sync is not None, "setup comes first"
+        return self.sync
+
+    def sync_sampler(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """Let the sampler have the policy's weights as they are now, and prove it; what was measured, now or before."""
+        with self.phases("syncing"):
+            seed = derive_seed(self.seed, "proof", self.steps_done)
+            self.sync_measures = self.synced(self.weights_version, prompts, seed) or self.sync_measures
+        return self.sync_measures
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of completion tokens, as the sampler gives it."""
+        return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def assemble(self, groups: Sequence[Group]) -> UpdateBatch:
+        """The groups as tensors on the policy's device."""
+        return assemble(groups, pad=self.model.tokenizer.pad_token_id, device=self.device)  # pyright: ignore
+
+    # --- set-up -------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Load the policy, once, and attach the sampler and the data to it."""
+        self.ranks = Ranks.of(self._trainer)
+        if self.policy is None:
+            self.load_models()
+            self.attach_sampler()
+        if (data := getattr(self._trainer, "datamodule", None)) is not None:
+            data.attach(self.model.tokenizer)
+
+    def load_models(self) -> None:
+        """The policy, and the critic and the reward model that the recipe asks for."""
+        spec = replace(self.spec, path=resolve_path(self.spec.path))
+        with torch_seed(derive_seed(self.seed, "policy")):
+            self.policy = Policy(
+                spec, temperature=self.rollouts.temperature, with_reference="ref_logprobs" in self.needs
+            )
+            if self.critic_spec is not None:
+                self.critic = Critic(self.critic_spec, self.policy)
+            if self.iterations is not None and self.iterations.reward_model is not None:
+                self.reward_model = RewardModel(self.iterations.reward_model, self.policy)
+
+    def attach_sampler(self) -> None:
+        """Attach the sampler and the source of completions to the policy, and count what all of them hold in memory."""
+        policy, rollouts = self.model, self.rollouts
+        rollouts.sampler.attach(policy.model, policy.tokenizer)
+        rollouts.source.attach(rollouts.sampler, policy.model, policy.tokenizer)
+        self.sync = Sync(rollouts.sampler, policy, assemble=self.assemble, decoding=rollouts.decoding())
+        held = state_bytes([*self.children(), *policy.frozen, *rollouts.source.frozen])
+        self.costs.totals["cost/state_bytes"] = held
+
+    def configure_model(self) -> None:
+        """Shard the policy over the ranks, once, where the strategy asks for it.
+
+        Raises: UserError if something else learns beside it.
+        """
+        if self.device_mesh is not None and not self.model.sharded:
+            if self.critic is not None or self.reward_model is not None:
+                raise UserError("a critic or a reward model is not sharded yet: take the strategy ddp, or one device")
+            self.model.shard(self.device_mesh["data_parallel"], most=self.ranks.most)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its warm-up, advanced by hand once a step; the critic has its own."""
+        built = [self.optimization.build(self.model)]
+        if self.critic is not None:
+            rate = self.critic.spec.learning_rate
+            built.append(replace(self.optimization, learning_rate=rate).build(self.critic))
+        return [optimizer for optimizer, _ in built], [schedule for _, schedule in built]
+
+    # --- steps --------------------------------------------------------------------------------------------------
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Prompts are text: they stay where they are."""
+        return batch
+
+    def on_train_epoch_start(self) -> None:
+        """Start the step's clock."""
+        self.phases.reset()
+
+    def record(self, collected: Collected, measures: dict[str, float]) -> None:
+        """Log the step's metrics, cumulative costs included."""
+        self.costs.add_sampling(collected.sampled, by_model=self.rollouts.source.samples)
+        self.costs.add_step(collected, measures)
+        times = self.phases.times()
+        self.steps_done += 1
+        if self.logger is not None:
+            self.logger.log_metrics({**measures, **self.costs.totals, **times}, step=self.steps_done)
+
+    # --- evaluation ---------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin with no groups."""
+        self.held_out.begin()
+
+    def validation_step(self, prompts: list[Prompt], index: int) -> None:
+        """Sample and verify one chunk of held-out prompts."""
+        self.sync_sampler(prompts)
+        own = self.ranks.share(prompts)
+        seed = self.ranks.seed(derive_seed(self.held_out.seed, "evaluation", self.steps_done, index))
+        with self.model.whole():
+            groups = self.held_out.sample(own, seed)
+        self.held_out.groups += self.ranks.gather([self.rewards.verify(group) for group in groups])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the evaluation of the policy after so many steps, item by item too."""
+        if self.logger is not None:
+            self.held_out.log(self.logger, step=self.steps_done)
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the weights that training changes, and what Lightning does not know."""
+        checkpoint["state_dict"] = trained_weights(self, checkpoint["state_dict"])
+        checkpoint["research"] = run_state(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back; the sampler has not seen these weights."""
+        restore(self, checkpoint.get("research"))
+        self.weights_version += 1
