@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from time import monotonic
 from typing import Any
 
 from research.ablation.plan import Plan, Run
@@ -27,6 +28,8 @@ def identity(folder: Path) -> str:
 
 ATTEMPTS = 2
 """A run that fails is tried again once; then it is reported as missing."""
+MIRRORED_EVERY = 10.0
+"""Seconds from one sending of a run's metrics to the next: a sending takes a tenth of a second, however much it has."""
 
 
 class Trials:
@@ -237,6 +240,8 @@ class Runs:
         self.ids: dict[str, str] = {}
         """Run → MLflow's id of it, for what is scheduled or has begun."""
         self.begun: set[str] = set()
+        self.due: dict[str, float] = {}
+        """Run → when what it has logged is sent next."""
 
     def schedule(self, runs: Sequence[Run]) -> None:
         """Let MLflow know what is to come."""
@@ -259,14 +264,17 @@ class Runs:
             self.begun.add(run.id)
 
     def mirror(self, run: Run) -> None:
-        """Send what the run has logged since the last time, and watch the machine while it runs."""
+        """Send what the run has logged, now and then, and watch the machine while it runs."""
         self.begin(run)
         self.tracker.watch(self.ids[run.id])
-        self.tracker.mirror(run.folder, self.ids[run.id])
+        if monotonic() >= self.due.get(run.id, 0.0):
+            self.tracker.mirror(run.folder, self.ids[run.id])
+            self.due[run.id] = monotonic() + MIRRORED_EVERY
 
     def pause(self, run: Run) -> None:
         """Send what the run has logged, and leave it to be continued, here or by another worker."""
-        self.mirror(run)
+        self.begin(run)
+        self.tracker.mirror(run.folder, self.ids[run.id])
         self.tracker.unwatch(self.ids[run.id])
 
     def finish(self, run: Run, status: str, reason: str = "") -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import refused
 
+from research.ablation import records
 from research.ablation.designs import design_cells
 from research.ablation.executors import Job, Outcome
 from research.ablation.executors.local import Worker
@@ -290,6 +291,46 @@ class TestState:
         message = refused(lambda: state.value(plan.runs[0]))
         assert "'evaluation/avg'" in message
         assert "evaluation/avg_at_k" in message
+
+
+class ToldTracker:
+    """Only remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def run(self, *words: Any, **more: Any) -> str:
+        return "id"
+
+    def watch(self, run_id: str) -> None:
+        self.told.append("watch")
+
+    def unwatch(self, run_id: str) -> None:
+        self.told.append("unwatch")
+
+    def mirror(self, folder: Path, run_id: str) -> None:
+        self.told.append("mirror")
+
+
+class TestRuns:
+    def test_metrics_are_sent_now_and_then_and_before_a_pause(
+        self, spec: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = [100.0]
+        monkeypatch.setattr(records, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(records, "Tracker", lambda *words: ToldTracker())
+        monkeypatch.setattr(records, "compare_view", lambda *words: "/#/view")
+        plan = planned(spec, tmp_path)
+        runs = Runs(plan, "sqlite:///nowhere.db", tmp_path)
+        for _ in range(3):
+            runs.mirror(plan.runs[0])
+        runs.mirror(plan.runs[1])
+        assert runs.tracker.told.count("mirror") == 2  # once each
+        clock[0] += records.MIRRORED_EVERY
+        runs.mirror(plan.runs[0])
+        assert runs.tracker.told.count("mirror") == 3
+        runs.pause(plan.runs[0])
+        assert runs.tracker.told[-2:] == ["mirror", "unwatch"]
 
 
 class TestView:
