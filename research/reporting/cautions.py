@@ -55,5 +55,6 @@ def collapses(analysis: Analysis) -> str:
         return ""
     cells = [cell for cell in found.cells if cell.collapsed]
     total = sum(len(cell.collapsed) for cell in cells)
-    said = [f"{len(cell.collapsed)} of {cell.runs} of {analysis.summary(cell.cell).cell.label}" for cell in cells]
-    return f"{count(total, 'run')} of {sum(cell.runs for cell in found.cells)} collapsed: {listed(said)}."
+    said = [f"{analysis.summary(cell.cell).cell.label} ({len(cell.collapsed)} of {cell.runs})" for cell in cells]
+    runs = f"{count(total, 'run')} of {sum(cell.runs for cell in found.cells)}"
+    return f"{runs} collapsed ([how](#learning-curves)): {listed(said)}."

@@ -47,7 +47,7 @@ def _block(block: str | Table | Figure) -> dict[str, object]:
 
 def _table(table: Table) -> dict[str, object]:
     return {
-        "head": list(zip(table.head, table.left, strict=True)),
+        "head": list(zip(map(_unbroken, table.head), table.left, strict=True)),
         "groups": [
             {
                 "anchor": group,
@@ -57,6 +57,11 @@ def _table(table: Table) -> dict[str, object]:
         ],
         "words": table.words,
     }
+
+
+def _unbroken(head: str) -> str:
+    """A heading whose unit stays with its number: no line ends in "[95"."""
+    return head.replace(" %", "\u00a0%")
 
 
 def _cell(cell: str) -> Markup:

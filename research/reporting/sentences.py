@@ -73,17 +73,19 @@ def _equal_budget(analysis: Analysis) -> str:
     text = f"At equal {SPENT} ({budget.budget:,.0f} a run)"
     said = []
     if clear and not lost:
-        said.append(f"{text} {'it' if len(clear) == 1 else f'all {len(clear)}'} still {_do(len(clear))}.")
+        said.append(f"{text} {_of('it', 'both', 'all', len(clear))} still {_do(len(clear))}.")
     elif len(lost) == len(clear) > 0:
-        said.append(
-            f"{text} {'it no longer' if len(clear) == 1 else f'none of these {len(clear)}'} does: {listed(lost)}."
-        )
+        said.append(f"{text} {_of('it no longer', 'neither', 'none of these', len(clear))} does: {listed(lost)}.")
     elif clear:
         kept = len(clear) - len(lost)
         said.append(f"{text} {kept} of these {len(clear)} still {_do(kept)}, but not {listed(lost)}.")
     if new:
         said.append(f"{'There' if clear else text} {listed(new)} {'has' if len(new) == 1 else 'have'} one too.")
     return " ".join(said)
+
+
+def _of(one: str, two: str, more: str, n: int) -> str:
+    return {1: one, 2: two}.get(n, f"{more} {n}")
 
 
 def _do(n: int) -> str:
@@ -97,7 +99,8 @@ def _factors(analysis: Analysis) -> str:
     clear = [_effect(effect, effect.gain, analysis) for effect in analysis.factors if effect.gain.excludes_zero]
     pooled = [_effect(effect, effect.pooled, analysis) for effect in analysis.factors if effect.pooled.excludes_zero]
     crossed = any(" × " in effect.name for effect in analysis.factors)
-    text = f"Of {len(analysis.factors)} main effects{' and interactions' * crossed}, each over all cells,"
+    kinds = f"main effects{' and interactions' * crossed}"
+    text = f"On {analysis.metric_name}, of {len(analysis.factors)} {kinds}, each over all cells,"
     text += f" {len(clear) or 'none'} {'has' if len(clear) < 2 else 'have'} a 95 % interval that excludes 0"
     text += f": {listed(clear)}." if clear else "."
     if len(pooled) != len(clear):

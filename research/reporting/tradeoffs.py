@@ -1,11 +1,13 @@
 """What a gain costs, and whether two factors help or hinder one another."""
 
 from itertools import combinations
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from research.ablation.fractions import aliases_of
 from research.reporting.analysis import Analysis, Effect
 from research.reporting.statistics import Interval, mean_interval
 from research.reporting.style import COLOURS, FAINT, INK, LINES, MARKERS, legend_below, looks, metric_scale
@@ -59,7 +61,8 @@ def _ratio(analysis: Analysis, effect: Effect, column: str) -> Interval:
 def draw_interactions(analysis: Analysis) -> Figure | None:
     """The mean of the metric at every pair of two factors' levels; lines that are not parallel show an interaction.
 
-    A mean is over the cells with both levels, at the seeds that have them all, with its 95 % interval over seeds.
+    A mean is over the cells with both levels, at the seeds that have them all, with its 95 % interval over seeds. In a
+    fraction a panel is headed by the sum that its lines show, where the interaction is not clear of other effects.
     """
     study = analysis.results.study
     levels = {f: list(dict.fromkeys(cell.levels[f] for cell in study.cells)) for f in study.cells[0].levels}
@@ -71,7 +74,10 @@ def draw_interactions(analysis: Analysis) -> Figure | None:
     rows = -(-len(pairs) // columns)
     figure = Figure(figsize=(max(5.0, 3.4 * columns), 0.4 + 3.3 * rows))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
+    aliases = aliases_of(cell.levels for cell in study.cells) if study.design == "fractional" else None
     for ax, (one, other) in zip(axes, pairs, strict=False):
+        if aliases and not aliases.clear(pair := frozenset((one, other))):
+            ax.set_title(fill(f"shows {aliases.named(pair)}".replace("_", " "), 36), loc="left", fontsize=10)
         for position, level in enumerate(levels[other]):
             means = [_mean(analysis, {one: at, other: level}) for at in levels[one]]
             x = np.arange(len(means)) + 0.06 * (position - (len(levels[other]) - 1) / 2)

@@ -192,10 +192,13 @@ def _effects(analysis: Analysis) -> Float | None:
         ("t test p\n(Holm)", [p_value(effect.pooled_p) for effect in effects]),
     ]
     seeds = count(min(effect.gain.n for effect in effects), "seed")
+    crossed = any(" × " in effect.name for effect in effects)
+    half = "; × is half of how much one change alters the gain of the other" * crossed
+    none = " The fraction cannot tell two-way interactions from one another, so none is given." * (not crossed)
     note = (
-        "Effect: a factor's level against its first, averaged over the other factors; × is half of how much one change "
-        "alters the gain of the other. By seed: Student's t over the seeds' own effects. Pooled: the error of a "
-        "regression on cells with seeds as blocks, which assumes equal scatter in all cells."
+        f"Effect: a factor's level against its first, averaged over the other factors{half}. By seed: Student's t over "
+        "the seeds' own effects. Pooled: the error of a regression on cells with seeds as blocks, which assumes equal "
+        f"scatter in all cells.{none}"
     )
     few = "No sign-flip p is given: too few seeds for any to reach 0.05."
     caption = f"Effects on {analysis.metric_name} over all cells, {seeds}, with 95 % intervals; positive is better."

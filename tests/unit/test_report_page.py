@@ -14,7 +14,7 @@ from research.reporting import write_report
 from research.reporting.analysis import analyse
 from research.reporting.curves import draw_curves
 from research.reporting.design import design_section
-from research.reporting.document import Document, Linked, Section, Table
+from research.reporting.document import Document, Linked, Section, Table, title_anchor
 from research.reporting.exports import plain
 from research.reporting.folder import read_study
 from research.reporting.report_page import report_page
@@ -89,6 +89,25 @@ class TestPage:
         inner = [link[1:] for link in page.links if link.startswith("#")]
         assert len(inner) > 30
         assert set(inner) <= set(page.ids)
+
+    def test_every_link_of_the_markdown_leads_somewhere(self, folder: Path) -> None:
+        text = (folder / "report.md").read_text()
+        ids = set(re.findall(r'<a id="([^"]+)"></a>', text))
+        ids |= {title_anchor(title) for title in re.findall(r"^## (.+)$", text, re.MULTILINE)}
+        inner = re.findall(r"\]\(#([^)]*)\)", text)
+        assert len(inner) > 30
+        assert set(inner) <= ids
+        for file in re.findall(r"\]\((figures/[^)]*)\)", text):
+            assert (folder / file).is_file()
+
+    def test_a_heading_keeps_its_unit_on_one_line(self, folder: Path) -> None:
+        heads = re.findall(r"<th[^>]*>([^<]*)</th>", (folder / "report.html").read_text())
+        assert any("[95\u00a0%]" in head for head in heads)
+        assert not any(" %" in head for head in heads)
+
+    def test_figures_have_their_own_width(self, folder: Path) -> None:
+        text = (folder / "report.html").read_text()
+        assert not re.search(r"figure svg \{[^}]*(?<!max-)width: 100%", text)
 
     def test_links_outward_are_sources_and_the_runs_of_the_server(self, page: Page) -> None:
         outward = {link for link in page.links if not link.startswith("#")}
@@ -215,6 +234,19 @@ class TestFigures:
         assert len(few.axes) == 1
         titles = [ax.get_title(loc="left") for ax in many.axes if ax.get_visible()]
         assert titles == [f"method {i}" for i in range(5)]
+
+    def test_a_fractions_panels_say_which_sum_they_show(self, tmp_path: Path) -> None:
+        half = [("l", "s", "y"), ("l", "t", "x"), ("h", "s", "x"), ("h", "t", "y")]
+        cells = [{"id": "".join(c), "label": "", "levels": dict(zip("abc", c, strict=True))} for c in half]
+        made = write_study(tmp_path / "study", spec=study([0], None, design="fractional", cells=cells, comparisons=[]))
+        write_csv(
+            made / "runs.csv",
+            [{"run": "".join(c), "cell": "".join(c), "seed": 0, "status": "complete", METRIC: 0.2} for c in half],
+        )
+        drawing = draw_interactions(analyse(made))
+        assert drawing is not None
+        titles = [ax.get_title(loc="left") for ax in drawing.axes if ax.get_visible()]
+        assert titles == ["shows a × b − c", "shows a × c − b", "shows b × c − a"]
 
     def test_interactions_are_the_means_at_every_pair_of_levels(self, tmp_path: Path) -> None:
         cells = [{"id": f"{a}{b}", "label": a + b, "levels": {"clip": a, "aggregation": b}} for a in "lh" for b in "st"]

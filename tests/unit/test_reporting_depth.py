@@ -106,6 +106,7 @@ def test_cells_are_compared_at_the_tokens_that_all_of_them_reached(tmp_path: Pat
     assert (budget.name, budget.budget, budget.steps) == ("tokens sampled", 1000.0, {"a": 10.0, "b": 5.0})
     assert (budget.cells["a"].mean, budget.cells["b"].mean) == (0.375, 0.5)
     assert budget.pairs[0].gain.mean == 0.125
+    assert budget.pairs[0].least_p == 0.5
 
 
 def test_gains_are_put_over_what_they_cost(tmp_path: Path):

@@ -49,7 +49,7 @@ def test_a_gain_that_more_tokens_bought_is_said_at_once(tmp_path: Path) -> None:
 
 def test_collapsed_runs_are_said_at_once(tmp_path: Path) -> None:
     made = study(tmp_path / "s")
-    assert collapses(analyse(made)) == "1 run of 4 collapsed: 1 of 2 of A."
+    assert collapses(analyse(made)) == "1 run of 4 collapsed ([how](#learning-curves)): A (1 of 2)."
     assert "1 run of 4 collapsed" in findings(analyse(made))
     assert "| 1 of 2: metric at seed 0" in said(made).replace("[", "")
 
