@@ -72,7 +72,7 @@ def draw_interactions(analysis: Analysis) -> Figure | None:
     scale, unit = metric_scale(analysis)
     columns = min(4, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(max(5.0, 3.4 * columns), 0.4 + 3.3 * rows))
+    figure = Figure(figsize=(max(5.0, 3.4 * columns), 0.4 + 3.9 * rows))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     aliases = aliases_of(cell.levels for cell in study.cells) if study.design == "fractional" else None
     for ax, (one, other) in zip(axes, pairs, strict=False):
@@ -88,7 +88,14 @@ def draw_interactions(analysis: Analysis) -> Figure | None:
         ax.set_xticks(range(len(levels[one])), [level.replace("_", " ") for level in levels[one]], fontsize=10)
         ax.margins(x=0.25)
         ax.set_xlabel(one.replace("_", " "))
-        ax.legend(title=other.replace("_", " "), fontsize=9, title_fontsize=9)
+        ax.legend(  # below, where no interval can run through it
+            title=other.replace("_", " "),
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=len(levels[other]),
+            fontsize=9,
+            title_fontsize=9,
+        )
     for ax in axes[len(pairs) :]:
         ax.set_visible(False)
     for ax in axes[::columns]:
