@@ -117,7 +117,7 @@ class TestKilled:
         assert len(workers) >= 2
         _, alive = psutil.wait_procs(workers, timeout=10)
         assert [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE] == []
-        finished = {path: path.stat().st_mtime_ns for path in study.folder.rglob("result.json")}
+        finished = {path: path.stat().st_mtime_ns for path in (study.folder / "cells").glob("*/result.json")}
         assert 0 < len(finished) < len(RUNS)
         assert not (study.folder / "runs.csv").exists()
 
