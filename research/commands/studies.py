@@ -33,7 +33,7 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
 
 
 def _ablate(known: Namespace, rest: list[str]) -> int:
-    from research.ablation.executors import make_executor
+    from research.ablation.executors import last_line, make_executor
     from research.ablation.plan import make_plan
     from research.ablation.study import run_study
     from research.tracking import without_password
@@ -55,7 +55,7 @@ def _ablate(known: Namespace, rest: list[str]) -> int:
     missing = run_study(plan, stores, executor, command=without_password(command_line(known)))
     _report_on(plan, stores, known, complete=not missing)
     for run, reason in missing.items():
-        print(f"research: run {run} is missing after two attempts: {reason.strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"research: run {run} is missing after two attempts: {last_line(reason)}", file=sys.stderr)
     return 1 if missing else 0
 
 
