@@ -52,7 +52,7 @@ def test_twenty_kills_at_random_moments(small: Callable[..., dict[str, Any]], tm
 
     study, random, kills, longest = Study(file, tmp_path / "killed"), Random(0), 0, 0.0
     while kills < KILLS:
-        was_running, lived_on = killed(study, random.uniform(0.02, 0.45) * length, workers=random.choice((1, 2)))
+        was_running, lived_on = killed(study, random.uniform(0.05, 0.75) * length, workers=random.choice((1, 2)))
         kills, longest = kills + was_running, max(longest, lived_on)
         done = len(list((study.folder / "cells").glob("*/result.json")))
         print(f"kill {kills}: {done} cells complete, children gone in {lived_on:.1f} s", flush=True)
