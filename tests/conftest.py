@@ -1,5 +1,6 @@
 """A policy that is made in no time, recipes small enough for a test, and verifiers that a random policy satisfies."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -125,6 +126,12 @@ def small(tiny_policy: str) -> Callable[..., dict[str, Any]]:
 def recipe(small: Callable[..., dict[str, Any]]) -> Callable[..., Recipe]:
     """`recipe(name, overrides)`: the same, parsed."""
     return lambda name, overrides=None: parse(small(name, overrides))
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that do not inherit this one's path find `conftest`, as they find an installed package."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from sqlalchemy import create_engine, text
 
+from research.ablation.executors import Executor, Job, Outcome
 from research.cli import main
+from research.tracking import merged_steps
 
 TESTS = Path(__file__).parent
 FACTORS: dict[str, Any] = {
@@ -117,6 +120,24 @@ class Study:
 
     def children(self) -> list[MlflowRun]:
         return [run for run in self.mlflow()[1] if "mlflow.parentRunId" in run.data.tags]
+
+
+def numbers(folder: Path) -> dict[int, dict[str, float]]:
+    """A run's metrics by step, without what a clock fills."""
+    return {
+        step: {name: value for name, value in metrics.items() if not name.startswith(("time/", "memory/"))}
+        for step, metrics in merged_steps(folder).items()
+    }
+
+
+def drive(executor: Executor, jobs: list[Job]) -> dict[str, Outcome]:
+    """The loop of `Executor`'s docstring."""
+    outcomes, queue = {}, deque(jobs)
+    while queue or executor.running:
+        while queue and executor.free:
+            executor.submit(queue.popleft())
+        outcomes |= {outcome.run: outcome for outcome in executor.wait(seconds=1.0)}
+    return outcomes
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

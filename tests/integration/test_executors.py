@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from studies import FACTORS, Study, check_records, write_study
+from studies import FACTORS, Study, check_records, drive, numbers, write_study
 
 from research.ablation.executors import EXECUTORS, Executor, Job, Outcome, Resources, make_executor
 from research.ablation.executors.base import STOP
@@ -38,13 +37,6 @@ def _handler() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
-
-
-def numbers(folder: Path) -> dict[int, dict[str, float]]:
-    return {
-        step: {name: value for name, value in metrics.items() if not name.startswith(("time/", "memory/"))}
-        for step, metrics in merged_steps(folder).items()
-    }
 
 
 def run(job: Job) -> Outcome:
@@ -128,25 +120,7 @@ def test_gpus_are_dealt_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert visible_gpus() == []
 
 
-@pytest.fixture
-def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that do not inherit this one's path find `conftest`, as they find an installed package."""
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    )
-
-
-def drive(executor: Executor, jobs: list[Job]) -> dict[str, Outcome]:
-    """The loop of `Executor`'s docstring."""
-    outcomes, queue = {}, deque(jobs)
-    while queue or executor.running:
-        while queue and executor.free:
-            executor.submit(queue.popleft())
-        outcomes |= {outcome.run: outcome for outcome in executor.wait(seconds=1.0)}
-    return outcomes
-
-
-@pytest.mark.usefixtures("_importable")
+@pytest.mark.usefixtures("importable")
 class TestSlurm:
     """submitit's own way to run jobs as processes of this machine, which needs no Slurm."""
 
@@ -185,7 +159,7 @@ class TestSlurm:
             make_executor("slurm", Resources(folder=tmp_path, options={"cluster": "nowhere"}))
 
 
-@pytest.mark.usefixtures("_importable")
+@pytest.mark.usefixtures("importable")
 class TestRay:
     def test_a_cluster_that_is_not_there(self) -> None:
         pytest.importorskip("ray")
@@ -243,7 +217,7 @@ def kill_within_a_cell(study: Study, process: Popen) -> str:
     raise AssertionError(log.read_text())
 
 
-@pytest.mark.usefixtures("_importable")
+@pytest.mark.usefixtures("importable")
 def test_a_study_on_ray_whose_worker_is_killed_within_a_cell(
     small: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -1,9 +1,13 @@
 """Cells as jobs of a Slurm cluster, through submitit."""
 
+import logging
+from subprocess import CalledProcessError
 from time import monotonic, sleep, time
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import SlurmInfoWatcher
 
 from research.ablation.executors.base import Executor, Job, Outcome, Resources
 from research.errors import UserError
@@ -11,6 +15,8 @@ from research.errors import UserError
 LOST = 3
 """How often a cell is submitted again after its job was lost, as when a node fails."""
 POLL = 0.2
+ASK_EVERY = 15
+"""Seconds after which Slurm is asked again which jobs it has."""
 
 
 class SlurmExecutor(Executor):
@@ -28,6 +34,8 @@ class SlurmExecutor(Executor):
         self.cancelled: set[str] = set()
         options = dict(resources.options)
         cluster = options.pop("cluster", "slurm")
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        submitit.SlurmJob.watcher = Queue(delay_s=ASK_EVERY)
         try:
             self.scheduler = submitit.AutoExecutor(folder=resources.folder / "slurm", cluster=cluster)
             self.scheduler.update_parameters(
@@ -47,7 +55,10 @@ class SlurmExecutor(Executor):
             self.cancelled.add(run)
 
     def _start(self, job: Job) -> None:
-        self.jobs[job.run] = self.scheduler.submit(_cell, job, self.resources.threads)
+        try:
+            self.jobs[job.run] = self.scheduler.submit(_cell, job, self.resources.threads)
+        except (FailedJobError, FailedSubmissionError, CalledProcessError, OSError) as error:
+            raise UserError(f"Slurm did not take the job of {job.run}: {' '.join(str(error).split())}") from error
 
     def _ended(self, seconds: float) -> list[Outcome]:
         until = monotonic() + seconds
@@ -75,6 +86,25 @@ class SlurmExecutor(Executor):
         for job in self.jobs.values():
             job.cancel(check=False)
         self.jobs, self.running = {}, {}
+
+
+class Queue(SlurmInfoWatcher):
+    """Which jobs Slurm still has, asked of `squeue`.
+
+    submitit asks `sacct`, which tells nothing where a cluster keeps no accounting: a lost job would be waited for for
+    ever. A job that has left the queue is over; how, its result says, or that there is none.
+    """
+
+    def _make_command(self) -> list[str] | None:
+        ask = ["squeue", "--me", "--noheader", "--format=%i %T"]
+        return ask if self._registered - self._finished else None
+
+    def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+        """The state of each job in submitit's words, whatever Slurm calls it between its beginning and its end."""
+        text = string if isinstance(string, str) else string.decode()
+        queued = dict(line.split(maxsplit=1) for line in text.splitlines())
+        words = {job: "PENDING" if state == "PENDING" else "RUNNING" for job, state in queued.items()}
+        return {job: {"State": words.get(job, "GONE")} for job in self._registered}
 
 
 def _cell(job: Job, threads: int) -> Outcome:
