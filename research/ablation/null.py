@@ -1,10 +1,13 @@
 """That no change changes nothing: the base recipe and the baseline cell, run apart for a few steps and compared."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.ablation.executors import Executor, Job, last_line
+from research.ablation.drive import drive
+from research.ablation.executors import Executor, Job, Outcome, last_line
+from research.ablation.interrupts import Interrupts
 from research.config import Recipe
 from research.errors import UserError
 from research.tracking import merged_steps, replace_text
@@ -19,8 +22,9 @@ def prove_null(
     base: Recipe,
     baseline: Recipe,
     executor: Executor,
+    interrupts: Interrupts,
     *,
-    asked: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None],
 ) -> str:
     """Run the base recipe and the baseline cell for a few steps each, and compare what they measured, bit for bit.
 
@@ -29,7 +33,8 @@ def prove_null(
         base: the base recipe with what is held, at the study's first seed.
         baseline: the cell with every factor at its first level, at that seed.
         executor: what runs them; it has nothing else to run.
-        asked: whether to stop.
+        interrupts: who may ask to stop.
+        say: prints a line.
 
     Returns: what was seen, in a sentence. Off the CPU nothing is run, as kernels there need not repeat themselves.
 
@@ -44,24 +49,29 @@ def prove_null(
             Job(run=f"null-{side}", config=_short(recipe.config), folder=(kept / side).resolve())
             for side, recipe in zip(SIDES, (base, baseline), strict=True)
         ]
-        _run(jobs, executor, asked)
+        _run(jobs, executor, interrupts, say)
         replace_text(sentence, _compared(*(_measured(kept / side) for side in SIDES)))
     return sentence.read_text()
 
 
-def _run(jobs: Sequence[Job], executor: Executor, asked: Callable[[], bool]) -> None:
-    waiting = {job.run: job for job in jobs}
-    while waiting or executor.running:
-        while waiting and executor.free:
-            executor.submit(waiting.pop(next(iter(waiting))))
-        under_way = dict(executor.running)
-        for outcome in executor.wait(seconds=1.0):
-            if outcome.stopped:  # by a scheduler
-                waiting[outcome.run] = under_way[outcome.run]
-            elif outcome.result is None:
-                raise UserError(f"the base recipe does not run for {STEPS} steps: {last_line(outcome.reason)}")
-        if asked():
-            raise KeyboardInterrupt
+def _run(jobs: Sequence[Job], executor: Executor, interrupts: Interrupts, say: Callable[[str], None]) -> None:
+    by_name = {job.run: job for job in jobs}
+    waiting = deque(jobs)
+
+    def end(outcome: Outcome) -> None:
+        if outcome.stopped:
+            waiting.append(by_name[outcome.run])
+        elif outcome.result is None:
+            raise UserError(f"the base recipe does not run for {STEPS} steps: {last_line(outcome.reason)}")
+
+    drive(
+        executor,
+        interrupts,
+        begin=lambda: waiting.popleft() if waiting else None,
+        end=end,
+        finished=lambda: not waiting,
+        say=say,
+    )
 
 
 def _short(config: Mapping[str, Any]) -> dict[str, Any]:

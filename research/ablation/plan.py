@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from research.ablation.designs import Cell, Comparison, Fractional, design_cells
+from research.ablation.executors import Job
 from research.ablation.fractions import Aliases, aliases_of
 from research.ablation.guarantees import check_baseline, check_single_changes
 from research.ablation.nodes import covers, differences
@@ -35,6 +36,11 @@ class Run:
     def complete(self) -> bool:
         """Whether it reached its last step."""
         return is_complete(self.folder)
+
+    @property
+    def job(self) -> Job:
+        """The run as an executor takes it."""
+        return Job(run=self.id, config=dict(self.recipe.config), folder=self.folder.resolve())
 
     def value(self, metric: str) -> float:
         """A metric at the last step of a complete run.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import yaml
 from filelock import FileLock
 
+from research.ablation.drive import drive
 from research.ablation.executors import Executor, Job
 from research.ablation.interrupts import Interrupts
 from research.ablation.outputs import write_csv
@@ -46,7 +47,16 @@ def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:
         for search in searches:
             search.catch_up()
         with Interrupts() as interrupts:
-            _drive(searches, executor, interrupts)
+            owners: dict[str, Search] = {}
+            drive(
+                executor,
+                interrupts,
+                begin=lambda: _begin(searches, owners),
+                end=lambda outcome: owners[outcome.run].end(outcome),
+                finished=lambda: all(search.finished for search in searches),
+                say=say,
+                watch=lambda: _watch(searches, executor),
+            )
         found = {search.place.id: search.found for search in searches}
         rows = [row for search in searches for row in search.rows]
         write_csv(plan.folder / "search.csv", rows)
@@ -54,37 +64,17 @@ def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:
         replace_text(plan.folder / FOUND, text)
 
 
-def _drive(searches: Sequence[Search], executor: Executor, interrupts: Interrupts) -> None:
-    owners: dict[str, Search] = {}
-    while True:
-        if interrupts.asked:
-            interrupts.once(lambda: _stop(executor))
-        while executor.free and not interrupts.asked and (begun := _begin(searches, executor)):
-            owners.update(begun)
-        if not executor.running:
-            break
-        for outcome in executor.wait(seconds=1.0):
-            owners[outcome.run].end(outcome)
-        for search in searches:
-            search.mirror()
-            for run in search.given_up():
-                executor.stop(run)
-    if interrupts.asked and not all(search.finished for search in searches):
-        raise KeyboardInterrupt
-
-
-def _stop(executor: Executor) -> None:
-    say(
-        "stopping: the trials that are under way finish their step and write a checkpoint; once more stops them at once"
-    )
-    for run in executor.running:
-        executor.stop(run)
-
-
-def _begin(searches: Sequence[Search], executor: Executor) -> dict[str, Search]:
+def _begin(searches: Sequence[Search], owners: dict[str, Search]) -> Job | None:
     """Begin a run where the fewest are under way, so that as much as possible is known when values are asked."""
     for search in sorted(searches, key=lambda one: len(one.running)):
         if (run := search.next()) is not None:
-            executor.submit(Job(run=run.id, config=dict(run.recipe.config), folder=run.folder.resolve()))
-            return {run.id: search}
-    return {}
+            owners[run.id] = search
+            return run.job
+    return None
+
+
+def _watch(searches: Sequence[Search], executor: Executor) -> None:
+    for search in searches:
+        search.mirror()
+        for run in search.given_up():
+            executor.stop(run)

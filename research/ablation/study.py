@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from research.ablation.drive import drive
 from research.ablation.executors import Executor, Job, Outcome
 from research.ablation.interrupts import Interrupts
 from research.ablation.live import StudyView
@@ -49,9 +50,17 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
         with StudyView(plan) as view, Interrupts() as interrupts, trials.alive():
             try:
                 if plan.ends is not None:
-                    null = prove_null(plan.folder, *plan.ends, executor, asked=lambda: interrupts.asked)
+                    null = prove_null(plan.folder, *plan.ends, executor, interrupts, say=view.say)
                     plan = replace(plan, guarantees=[*plan.guarantees, null])
-                _drive(state, executor, view, interrupts)
+                drive(
+                    executor,
+                    interrupts,
+                    begin=state.claim,
+                    end=lambda outcome: view.ended(state.end(outcome), outcome),
+                    finished=lambda: state.trials.finished,
+                    say=view.say,
+                    watch=lambda: _watch(state, executor, view),
+                )
             finally:
                 executor.close()
                 with suppress(Exception):  # what was raised first says more
@@ -81,14 +90,14 @@ class _State:
             if run.complete and run.id not in self.recorded:
                 self.complete(run)
 
-    def claim(self) -> Run | None:
+    def claim(self) -> Job | None:
         """A run to start now; what turns out to be complete is only recorded."""
         while (name := self.trials.claim()) is not None:
             run = self.by_id[name]
             if not run.complete:
                 record_provenance(run)
                 self.runs.begin(run)
-                return run
+                return run.job
             self.complete(run)
         return None
 
@@ -131,29 +140,9 @@ class _State:
         return run.value(self.plan.spec.metric["name"])
 
 
-def _drive(state: _State, executor: Executor, view: StudyView, interrupts: Interrupts) -> None:
-    while True:
-        if interrupts.asked:
-            interrupts.once(lambda: _stop(executor, view))
-        while executor.free and not interrupts.asked and (run := state.claim()) is not None:
-            executor.submit(Job(run=run.id, config=dict(run.recipe.config), folder=run.folder.resolve()))
-        if not executor.running and (interrupts.asked or state.trials.finished):
-            break
-        for outcome in executor.wait(seconds=1.0):
-            view.ended(state.end(outcome), outcome)
-        for name in executor.running:
-            state.runs.mirror(state.by_id[name])
-            if name not in state.trials.mine:  # another worker took it over while this one was silent
-                executor.stop(name)
-        view.update(set(executor.running))
-    if interrupts.asked and not state.trials.finished:
-        raise KeyboardInterrupt
-
-
-def _stop(executor: Executor, view: StudyView) -> None:
-    view.say(
-        f"stopping: {len(executor.running)} running cells finish their step and write a checkpoint; "
-        "once more stops them at once"
-    )
+def _watch(state: _State, executor: Executor, view: StudyView) -> None:
     for name in executor.running:
-        executor.stop(name)
+        state.runs.mirror(state.by_id[name])
+        if name not in state.trials.mine:  # another worker took it over while this one was silent
+            executor.stop(name)
+    view.update(set(executor.running))

@@ -10,6 +10,7 @@ from conftest import refused
 from research.ablation.designs import design_cells
 from research.ablation.executors import Executor, Job, Outcome, Resources
 from research.ablation.guarantees import check_baseline, check_single_changes
+from research.ablation.interrupts import Interrupts
 from research.ablation.null import prove_null
 from research.ablation.spec import StudySpec
 from research.config import Recipe
@@ -66,6 +67,10 @@ class Here(Executor):
         self.running = {}
 
 
+def prove(folder: Path, base: Recipe, baseline: Recipe, executor: Here, interrupts: Interrupts | None = None) -> str:
+    return prove_null(folder, base, baseline, executor, interrupts or Interrupts(), say=print)
+
+
 class TestSingleChanges:
     def test_all_pairs(self) -> None:
         (sentence,) = proved()
@@ -108,36 +113,39 @@ class TestNull:
     def test_a_run_made_twice(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         base = recipe("grpo")
         executor = Here()
-        sentence = prove_null(tmp_path, base, recipe("grpo"), executor)
+        sentence = prove(tmp_path, base, recipe("grpo"), executor)
         assert executor.ran == ["null-base", "null-baseline"]
         assert sentence.startswith(
             "Over 2 steps the baseline cell and the base recipe, run apart at one seed, gave the "
         )
         assert sentence.endswith("metrics bit for bit.")
-        assert prove_null(tmp_path, base, base, executor) == sentence  # found once for each folder
+        assert prove(tmp_path, base, base, executor) == sentence  # found once for each folder
         assert len(executor.ran) == 2
 
     def test_a_difference_is_seen(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         other = recipe("grpo", {"model.optimization.learning_rate": 1e-2})
-        sentence = prove_null(tmp_path, recipe("grpo"), other, Here())
+        sentence = prove(tmp_path, recipe("grpo"), other, Here())
         assert "does not reproduce the base recipe over 2 steps" in sentence
         assert "objective/kl_mean" in sentence
 
     def test_nothing_is_run_off_the_cpu(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         base, executor = recipe("grpo", {"trainer.accelerator": "gpu"}), Here()
-        assert "was not run twice" in prove_null(tmp_path, base, base, executor)
+        assert "was not run twice" in prove(tmp_path, base, base, executor)
         assert executor.ran == []
 
     def test_one_that_cannot_be_run(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         failing = Here(lambda job: Outcome(run=job.run, reason="Traceback\nValueError: no such verifier"))
-        message = refused(lambda: prove_null(tmp_path, recipe("grpo"), recipe("grpo"), failing))
+        message = refused(lambda: prove(tmp_path, recipe("grpo"), recipe("grpo"), failing))
         assert message == "the base recipe does not run for 2 steps: ValueError: no such verifier"
 
     def test_one_that_a_scheduler_stops_is_continued(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         """And what is asked to stop ends there."""
         stops = iter([True])
         executor = Here(lambda job: Outcome(run=job.run, stopped=True) if next(stops, False) else run_here(job))
-        assert "bit for bit" in prove_null(tmp_path / "a", recipe("grpo"), recipe("grpo"), executor)
+        assert "bit for bit" in prove(tmp_path / "a", recipe("grpo"), recipe("grpo"), executor)
         assert executor.ran == ["null-base", "null-baseline", "null-base"]
+        asked, interrupted = Here(), Interrupts()
+        interrupted.asked = True
         with pytest.raises(KeyboardInterrupt):
-            prove_null(tmp_path / "b", recipe("grpo"), recipe("grpo"), Here(), asked=lambda: True)
+            prove(tmp_path / "b", recipe("grpo"), recipe("grpo"), asked, interrupted)
+        assert asked.ran == []
