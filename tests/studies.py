@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
@@ -138,6 +139,15 @@ def drive(executor: Executor, jobs: list[Job]) -> dict[str, Outcome]:
             executor.submit(queue.popleft())
         outcomes |= {outcome.run: outcome for outcome in executor.wait(seconds=1.0)}
     return outcomes
+
+
+def holder(folder: Path, above: psutil.Process | None = None) -> psutil.Process:
+    """The process that holds the run's lock, below another one if that is named."""
+    for process in psutil.process_iter() if above is None else above.children(recursive=True):
+        with suppress(psutil.Error):
+            if any(Path(file.path) == folder / ".lock" for file in process.open_files()):
+                return process
+    raise AssertionError(f"no process has {folder}")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from studies import FACTORS, Study, check_records, drive, numbers, write_study
+from studies import FACTORS, Study, check_records, drive, holder, numbers, write_study
 
 from research.ablation.executors import EXECUTORS, Executor, Job, Outcome, Resources, make_executor
 from research.ablation.executors.base import STOP
@@ -141,7 +141,7 @@ class TestSlurm:
         def interrupt() -> None:
             while 1 not in merged_steps(job.folder):
                 sleep(0.002)
-            running_in(job.folder).send_signal(signal.SIGUSR2)
+            holder(job.folder, psutil.Process()).send_signal(signal.SIGUSR2)
 
         threading.Thread(target=interrupt, daemon=True).start()
         assert drive(executor, [job])[job.run] == Outcome(run=job.run, stopped=True)
@@ -178,7 +178,7 @@ class TestRay:
             def kill() -> None:
                 while not killed:
                     if 3 in merged_steps(jobs[0].folder):
-                        process = running_in(jobs[0].folder)
+                        process = holder(jobs[0].folder, psutil.Process())
                         process.kill()
                         killed.append(max(merged_steps(jobs[0].folder)))
                     sleep(0.002)
@@ -192,13 +192,45 @@ class TestRay:
         assert numbers(jobs[0].folder) == numbers(jobs[1].folder)
 
 
-def running_in(folder: Path, study: psutil.Process | None = None) -> psutil.Process:
-    """The process that holds the run's lock, a child of this one or of a study's."""
-    for process in (study or psutil.Process()).children(recursive=True):
-        with suppress(psutil.Error):
-            if any(Path(file.path) == folder / ".lock" for file in process.open_files()):
-                return process
-    raise AssertionError(f"no process has {folder}")
+@pytest.mark.slow
+@pytest.mark.usefixtures("importable")
+def test_a_run_whose_ray_node_is_lost_continues_on_another(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """A cluster of three nodes, each a daemon of this machine; one runs nothing but the cluster."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    config = recipe("grpo", {"run.steps": 80, "run.evaluate_every": 40, "run.checkpoint_every": 10}).config
+    job, here = (Job(run=name, config=config, folder=tmp_path / name) for name in ("run", "here"))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        lost: list[int] = []
+
+        def lose_the_node() -> None:
+            while 2 not in merged_steps(job.folder):
+                sleep(0.002)
+            process = holder(job.folder)
+            node = next(one for one in nodes if raylet_of(one) in {parent.pid for parent in process.parents()})
+            cluster.remove_node(node, allow_graceful=False)
+            process.kill()
+            lost.append(max(merged_steps(job.folder)))
+
+        threading.Thread(target=lose_the_node, daemon=True).start()
+        with make_executor("ray", Resources(address=cluster.address)) as executor:
+            outcome = drive(executor, [job])[job.run]
+    finally:
+        cluster.shutdown()
+    assert outcome.result is not None, outcome.reason
+    assert 2 <= lost[0] < 80
+    here.folder.mkdir()
+    assert run(here).result is not None
+    assert numbers(job.folder) == numbers(here.folder)
+
+
+def raylet_of(node: Any) -> int:
+    """The process of a node's daemon."""
+    (raylet,) = node.all_processes["raylet"]
+    return raylet.process.pid
 
 
 def kill_within_a_cell(study: Study, process: Popen) -> str:
@@ -210,7 +242,7 @@ def kill_within_a_cell(study: Study, process: Popen) -> str:
             cell = metrics.parent
             if 1 in merged_steps(cell) and not (cell / RESULT).exists():
                 with suppress(AssertionError, psutil.NoSuchProcess):
-                    running_in(cell, psutil.Process(process.pid)).kill()
+                    holder(cell, psutil.Process(process.pid)).kill()
                     if not (cell / RESULT).exists():
                         return cell.name
         sleep(0.002)

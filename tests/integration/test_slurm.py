@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from time import sleep, time
 
 import psutil
 import pytest
 from slurm_cluster import SlurmCluster, missing, running
-from studies import FACTORS, Study, check_records, drive, numbers, write_study
+from studies import FACTORS, Study, check_records, drive, holder, numbers, write_study
 
 from research.ablation.executors import Executor, Job, Outcome, Resources, make_executor
 from research.ablation.executors.cell import run_cell
@@ -45,15 +45,6 @@ LONG = {"run.steps": 80, "run.evaluate_every": 40, "run.checkpoint_every": 10}
 
 def job(folder: Path, recipe: Recipe) -> Job:
     return Job(run=folder.name, config=recipe.config, folder=folder)
-
-
-def holder(folder: Path) -> psutil.Process:
-    """The process that holds the run's lock, a child of none of ours."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if any(Path(file.path) == folder / ".lock" for file in process.open_files()):
-                return process
-    raise AssertionError(f"no process has {folder}")
 
 
 def lose_a_node(cluster: SlurmCluster, has_begun: Callable[[], bool]) -> None:
