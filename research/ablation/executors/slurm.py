@@ -16,7 +16,7 @@ LOST = 3
 """How often a cell is submitted again after its job was lost, as when a node fails."""
 POLL = 0.2
 ASK_EVERY = 15
-"""Seconds after which Slurm is asked again which jobs it has."""
+"""Seconds after which Slurm is asked again which jobs it has; submitit then looks as long for a lost job's result."""
 
 
 class SlurmExecutor(Executor):
