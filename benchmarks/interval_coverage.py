@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from research.reporting.statistics import t_interval
+from research.statistics import t_interval
 
 POPULATIONS = {"hard, U-shaped": (0.4, 1.2), "even": (1.0, 1.0), "easy": (3.0, 0.8)}
 """Beta parameters of the items' accuracies."""

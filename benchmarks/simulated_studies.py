@@ -25,7 +25,7 @@ from scipy.special import expit
 
 from research.ablation.designs import Cell
 from research.reporting.factorial import factor_effects
-from research.reporting.statistics import (
+from research.statistics import (
     bootstrap_interval,
     crossed_interval,
     gain_interval,

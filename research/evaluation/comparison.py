@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from research.evaluation.record import Record, comparable
 from research.evaluation.reflection import checks_itself, reflects
 from research.evaluation.summary import over_items
-from research.reporting.statistics import Interval, sign_flip_p
+from research.statistics import Interval, sign_flip_p
 
 
 @dataclass(frozen=True, kw_only=True)

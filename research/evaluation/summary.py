@@ -12,7 +12,7 @@ from jaxtyping import Float
 from research.evaluation.estimators import pass_at_k
 from research.evaluation.record import Record
 from research.evaluation.reflection import checks_itself, reflects
-from research.reporting.statistics import Interval, t_interval
+from research.statistics import Interval, t_interval
 
 
 @dataclass(frozen=True, kw_only=True)

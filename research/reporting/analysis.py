@@ -16,7 +16,7 @@ from research.reporting.folder import Results, read_results
 from research.reporting.learning import START, Learning, learning, warm_start
 from research.reporting.numbers import metric_name
 from research.reporting.paper import Counterparts, Paper, PaperRow, match, open_paper
-from research.reporting.statistics import (
+from research.statistics import (
     Interval,
     Verdict,
     detectable_gain,

@@ -7,9 +7,9 @@ from research.reporting.analysis import Analysis
 from research.reporting.document import Linked, Section, Table
 from research.reporting.numbers import NONE, interval
 from research.reporting.paper import Paper, PaperRow, fitting, match, printed
-from research.reporting.statistics import Interval, mean_interval, paired_gains, verdict
 from research.reporting.tables import counterparts_table
 from research.reporting.trace import cell_anchor
+from research.statistics import Interval, mean_interval, paired_gains, verdict
 
 DOUBT = "†"
 SCALES = (

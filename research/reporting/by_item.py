@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from research.reporting.folder import Results
-from research.reporting.statistics import (
+from research.statistics import (
     Interval,
     VarianceSplit,
     binomial_variance,

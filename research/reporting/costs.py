@@ -8,7 +8,7 @@ import pandas as pd
 
 from research.reporting.folder import Results
 from research.reporting.learning import START, evaluations, of_run
-from research.reporting.statistics import (
+from research.statistics import (
     Interval,
     gain_interval,
     holm,

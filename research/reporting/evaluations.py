@@ -7,7 +7,7 @@ from rich.table import Table
 from research.evaluation.comparison import Change, Comparison
 from research.evaluation.record import Record
 from research.evaluation.summary import seed_interval, summarize, uncertainty
-from research.reporting.statistics import Interval
+from research.statistics import Interval
 
 SHARES = ("avg@", "pass@", "cons@", "format", "truncated", "reflection", "self-check", "accuracy")
 """Measures that are printed as percentages."""

@@ -9,9 +9,9 @@ import pandas as pd
 from research.reporting.analysis import Analysis
 from research.reporting.document import Table
 from research.reporting.latex import latex
-from research.reporting.statistics import Interval
 from research.reporting.tables import COSTS, TIMES, main_table
 from research.reporting.typeset import floats
+from research.statistics import Interval
 
 
 def write_tables(analysis: Analysis, folder: Path) -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from research.ablation.designs import Cell
 from research.ablation.fractions import aliases_of
-from research.reporting.statistics import (
+from research.statistics import (
     Direction,
     Interval,
     gain_interval,

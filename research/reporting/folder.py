@@ -12,7 +12,7 @@ import yaml
 
 from research.ablation.designs import Cell
 from research.errors import UserError
-from research.reporting.statistics import Direction
+from research.statistics import Direction
 
 COMPLETE = "complete"
 NO_ROW = "no row in runs.csv"

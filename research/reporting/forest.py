@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from research.reporting.analysis import Analysis
-from research.reporting.statistics import Interval
 from research.reporting.style import COLOURS, INK, legend, looks, metric_scale, start_line, wrapped
+from research.statistics import Interval
 
 LINE_INCHES = 0.17
 """Height of one more line of a row's name."""

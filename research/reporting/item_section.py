@@ -6,8 +6,8 @@ from research.reporting.analysis import Analysis
 from research.reporting.by_item import ByItem
 from research.reporting.document import Linked, Section, Table
 from research.reporting.numbers import NONE, interval, number, p_value
-from research.reporting.statistics import POWER, VarianceSplit
 from research.reporting.trace import cell_anchor, gain_anchor
+from research.statistics import POWER, VarianceSplit
 
 PAIRS = (
     "Each gain is paired by seed and by item. *New seeds* is the main table's interval: it speaks of other seeds on "

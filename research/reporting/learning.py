@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from research.reporting.folder import Results, as_number
-from research.reporting.statistics import Interval, gain_interval, holm, mean_interval, paired_gains, sign_flip_p
+from research.statistics import Interval, gain_interval, holm, mean_interval, paired_gains, sign_flip_p
 
 START = "start/"
 """Prefix of the warm start's own metrics in runs.csv."""

@@ -2,7 +2,7 @@
 
 from math import floor, isnan, log10
 
-from research.reporting.statistics import Interval
+from research.statistics import Interval
 
 NONE = "—"
 

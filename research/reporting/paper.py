@@ -14,7 +14,7 @@ from research.ablation.designs import Cell
 from research.errors import UserError
 from research.reporting.folder import get, read_yaml
 from research.reporting.numbers import NONE
-from research.reporting.statistics import Direction
+from research.statistics import Direction
 
 
 @dataclass(frozen=True, kw_only=True)

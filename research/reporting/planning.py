@@ -17,7 +17,7 @@ from research.ablation.search import search_lines
 from research.reporting.factorial import FACTORIALS
 from research.reporting.folder import Results, as_number, read_results
 from research.reporting.numbers import NONE, count, number
-from research.reporting.statistics import POWER, detectable_gain
+from research.statistics import POWER, detectable_gain
 
 SEEDS = (3, 5, 8, 16, 32)
 """Numbers of seeds beside the study's own."""

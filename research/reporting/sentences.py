@@ -6,7 +6,7 @@ from research.reporting.analysis import Analysis, Effect
 from research.reporting.cautions import collapses
 from research.reporting.factorial import FactorEffect
 from research.reporting.numbers import count, interval, listed
-from research.reporting.statistics import BOOTSTRAP_FROM, EXACT_UP_TO, Interval, smallest_p
+from research.statistics import BOOTSTRAP_FROM, EXACT_UP_TO, Interval, smallest_p
 
 SPENT = "tokens sampled"
 """The budget at which the findings look again at what the steps showed."""

@@ -10,8 +10,8 @@ from research.reporting.document import Linked, Table
 from research.reporting.numbers import NONE, count, interval, number, p_value
 from research.reporting.paper import printed
 from research.reporting.sentences import caption
-from research.reporting.statistics import Interval
 from research.reporting.trace import cell_anchor, gain_anchor
+from research.statistics import Interval
 
 COSTS: Mapping[str, str] = {
     "cost/tokens_sampled": "Tokens sampled",

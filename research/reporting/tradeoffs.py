@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from research.ablation.fractions import aliases_of
 from research.reporting.analysis import Analysis, Effect
-from research.reporting.statistics import Interval, mean_interval
 from research.reporting.style import COLOURS, FAINT, INK, LINES, MARKERS, legend_below, looks, metric_scale
+from research.statistics import Interval, mean_interval
 
 SPENT = {"cost/tokens_sampled": "Tokens sampled", "cost/tokens_trained": "Tokens trained", "time/seconds": "Seconds"}
 """Column of runs.csv to name."""

@@ -10,8 +10,8 @@ from research.reporting.latex import Float
 from research.reporting.numbers import NONE, count, interval, listed, p_value
 from research.reporting.paper import PaperRow, printed
 from research.reporting.setting import setting
-from research.reporting.statistics import BOOTSTRAP_FROM
 from research.reporting.tables import COSTS, means_table
+from research.statistics import BOOTSTRAP_FROM
 
 Line = tuple[Summary | None, Effect | None]
 """A row of the main table: of the warm start neither, of a cell itself and its first comparison."""

@@ -5,7 +5,7 @@ from math import isclose, sqrt
 
 import pytest
 
-from research.reporting.statistics import (
+from research.statistics import (
     Interval,
     bootstrap_interval,
     holm,

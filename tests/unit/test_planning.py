@@ -25,7 +25,7 @@ from research.reporting.planning import (
     print_plan,
     residual_deviation,
 )
-from research.reporting.statistics import paired_power
+from research.statistics import paired_power
 
 METRIC = "evaluation/avg_at_k"
 

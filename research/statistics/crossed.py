@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from research.reporting.statistics.intervals import Interval
+from research.statistics.intervals import Interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from math import isnan
 from typing import Literal
 
-from research.reporting.statistics.intervals import Interval
+from research.statistics.intervals import Interval
 
 Verdict = Literal["same direction", "opposite", "undecided", "no counterpart"]
 

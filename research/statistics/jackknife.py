@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from research.reporting.statistics.intervals import Interval, gain_interval, mean_interval
+from research.statistics.intervals import Interval, gain_interval, mean_interval
 
 TRIM = 0.25
 """Share of the values that the interquartile mean leaves out at each end."""

@@ -1,13 +1,13 @@
 """The statistics of a study: paired differences, intervals, exact permutation tests, crossed seeds and items."""
 
-from research.reporting.statistics.crossed import (
+from research.statistics.crossed import (
     VarianceSplit,
     binomial_variance,
     crossed_interval,
     mean_squares,
     variance_split,
 )
-from research.reporting.statistics.intervals import (
+from research.statistics.intervals import (
     BOOTSTRAP_FROM,
     Interval,
     bootstrap_interval,
@@ -15,8 +15,8 @@ from research.reporting.statistics.intervals import (
     mean_interval,
     t_interval,
 )
-from research.reporting.statistics.jackknife import improvement, iqm, iqm_gain, iqm_interval, jackknife_interval
-from research.reporting.statistics.paired import (
+from research.statistics.jackknife import improvement, iqm, iqm_gain, iqm_interval, jackknife_interval
+from research.statistics.paired import (
     EXACT_UP_TO,
     Direction,
     holm,
@@ -24,8 +24,8 @@ from research.reporting.statistics.paired import (
     sign_flip_p,
     smallest_p,
 )
-from research.reporting.statistics.power import POWER, detectable_gain, paired_power
-from research.reporting.statistics.verdicts import Verdict, verdict
+from research.statistics.power import POWER, detectable_gain, paired_power
+from research.statistics.verdicts import Verdict, verdict
 
 __all__ = [
     "BOOTSTRAP_FROM",
