@@ -26,7 +26,7 @@ from research.errors import UserError
 from research.prompts import PromptData
 from research.training.legality import data_fault
 from research.training.module import RLModule
-from research.training.run import RunSettings
+from research.training.settings import RunSettings
 
 SECTIONS = frozenset({"model", "data", "trainer", "run", "after"})
 

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from research.ablation.executors import Outcome, last_line
 from research.ablation.plan import Plan, Run
-from research.tracking import METRICS, merged_steps
+from research.runs.folder import OVERHEAD
+from research.tracking import METRICS, RESULT, merged_steps
 from research.training.budget import share_in
 from research.training.progress import steps_progress
-from research.training.run import OVERHEAD, RESULT
 
 
 class StudyView:

@@ -15,9 +15,9 @@ from research.ablation.search import Place, guarantee, places, with_found
 from research.ablation.spec import METHODS, StudySpec
 from research.config import Recipe, parse
 from research.errors import UserError
+from research.runs.folder import is_complete
 from research.tracking import RESULT
 from research.training.budget import Budget
-from research.training.run import is_complete
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from research.ablation.search import Place, SearchSpec
 from research.ablation.stores import Stores
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import claim
+from research.runs.folder import claim
 from research.tracking import merged_steps
 
 STARTUP = 3

@@ -13,7 +13,7 @@ from research.ablation.plan import Plan, Run
 from research.ablation.records import Runs, Trials
 from research.ablation.stores import Stores
 from research.errors import UserError
-from research.fit import claim
+from research.runs.folder import claim
 from research.training.warm_start import resolve_path
 
 FAILURE = "failure.txt"

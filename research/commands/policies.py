@@ -20,9 +20,11 @@ def _fit(known: Namespace, rest: list[str]) -> int:
 
     from research.config import override, parse, read_recipe
     from research.doctor.refusal import refuse_impossible
-    from research.fit import claim, first_rank, fit
+    from research.runs.callbacks import Mirroring
+    from research.runs.fit import first_rank, fit
+    from research.runs.folder import claim
+    from research.runs.tracked import tracked
     from research.training.progress import StepProgress
-    from research.training.run import Mirroring, tracked
 
     if known.threads:
         torch.set_num_threads(known.threads)
@@ -85,9 +87,9 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def _evaluate(known: Namespace, rest: list[str]) -> int:
-    from research.evaluate import evaluated, find_target
-    from research.fit import first_rank
     from research.reporting.evaluations import evaluation_table
+    from research.runs.evaluate import evaluated, find_target
+    from research.runs.fit import first_rank
 
     record, folder = evaluated(
         find_target(known.target, known.recipe),
@@ -110,10 +112,10 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 
 
 def _compare(known: Namespace, rest: list[str]) -> int:
-    from research.evaluate import records_of
     from research.evaluation.comparison import compare
     from research.reporting.comparison_page import comparison_page
     from research.reporting.evaluations import comparison_table
+    from research.runs.evaluate import records_of
     from research.tracking import replace_text
 
     settings = {"recipe": known.recipe, "protocol": known.protocol, "seeds": _seeds(known)}
@@ -137,10 +139,10 @@ def _samples_arguments(parser: ArgumentParser) -> None:
 
 def _samples(known: Namespace, rest: list[str]) -> int:
     from research.config import override, parse
-    from research.evaluate import START, find_target
-    from research.fit import first_rank
     from research.reporting.sample_page import samples_table, write_page
     from research.reporting.samples import draw_samples
+    from research.runs.evaluate import START, find_target
+    from research.runs.fit import first_rank
 
     if known.prompts < 1:
         raise UserError(f"--prompts is at least 1, got {known.prompts}")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from research.config import instantiate, parse, read_recipe
 from research.errors import UserError
-from research.training.run import trainer_settings
+from research.runs.train import trainer_settings
 from research.types import Group
 
 GROUPS = 64

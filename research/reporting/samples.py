@@ -12,13 +12,13 @@ from lightning import Callback
 from torch.utils.data import DataLoader, IterableDataset
 
 from research.config import Recipe, instantiate
-from research.fit import at_hand_over
 from research.prompts import PromptStream
 from research.reporting.quantities import ADVANTAGE, Quantity, token_values
 from research.reporting.token_texts import token_texts
+from research.runs.fit import at_hand_over
+from research.runs.train import trainer_settings
 from research.seeding import derive_seed
 from research.training.inspection import Inspected
-from research.training.run import trainer_settings
 from research.types import Prompt
 
 

@@ -10,10 +10,11 @@ from test_resume import assert_same_run, interrupted_fit, metrics_of, result_of
 
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import fit
+from research.runs.fit import fit
+from research.runs.folder import CHECKPOINT
 from research.tracking import merged_steps
 from research.training.budget import Budget, share_in, tokens_processed
-from research.training.run import CHECKPOINT, RunSettings
+from research.training.settings import RunSettings
 
 TOKENS = {"run.steps": None, "run.tokens": 700, "run.evaluate_every": 3, "run.checkpoint_every": 3}
 

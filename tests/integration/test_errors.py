@@ -14,11 +14,11 @@ from lightning import Callback
 
 from research.config import Recipe
 from research.errors import UserError
-from research.evaluate import evaluate
-from research.fit import fit
+from research.runs.evaluate import evaluate
+from research.runs.fit import fit
+from research.runs.folder import CHECKPOINT, is_complete
 from research.tracking import merged_steps, replace_text
 from research.training import checkpoint
-from research.training.run import CHECKPOINT, is_complete
 
 
 def refused(action: Callable[[], Any]) -> str:

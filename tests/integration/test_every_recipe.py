@@ -8,7 +8,7 @@ import pytest
 from conftest import EXPERIMENTS, SMALL
 
 from research.config import Recipe
-from research.fit import fit
+from research.runs.fit import fit
 from research.tracking import merged_steps
 
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))

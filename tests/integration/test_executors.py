@@ -19,9 +19,9 @@ from research.ablation.executors.base import STOP
 from research.ablation.executors.cell import run_cell
 from research.config import Recipe
 from research.errors import UserError
+from research.runs.folder import CHECKPOINT, OVERHEAD
 from research.tracking import METRICS, RESULT, merged_steps, read_lines
 from research.tracking.tracker import TRAINED
-from research.training.run import CHECKPOINT, OVERHEAD
 
 
 @pytest.fixture

@@ -39,10 +39,10 @@ from transformers import (
 
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import fit
 from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
 from research.policy import reader as reader_module
 from research.prompts.arithmetic import ALPHABET
+from research.runs.fit import fit
 from research.types import UpdateBatch
 
 VOCABULARY = len(ALPHABET) + 2

@@ -10,8 +10,8 @@ from conftest import EXPERIMENTS, replaced
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from research.config import parse, read_recipe
-from research.fit import fit
 from research.policy import character_tokenizer
+from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training.budget import tokens_processed
 

@@ -25,11 +25,11 @@ from transformers import (
 
 from research.config import Recipe, instantiate
 from research.errors import UserError
-from research.evaluate import evaluate
-from research.fit import fit
 from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
 from research.prompts.arithmetic import ALPHABET
 from research.rollouts import CompactSampler, Decoding, TransformersSampler
+from research.runs.evaluate import evaluate
+from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training.batch import assemble
 from research.types import Group, Prompt, UpdateBatch

@@ -9,9 +9,9 @@ from conftest import EXPERIMENTS
 
 from research.cli import main
 from research.config import parse, read_recipe
-from research.fit import fit
 from research.prompts import AnswerMatches, MaxLength
 from research.rollouts import CompactSampler, Decoding, Demonstrations
+from research.runs.fit import fit
 from research.types import Prompt
 
 VERIFIERS = read_recipe([EXPERIMENTS / "priming.yaml"])["model"]["rewards"]["verifiers"]

@@ -10,9 +10,9 @@ from conftest import DYNAMIC
 from test_resume import assert_same_run, checkpoint_of, interrupted_fit
 
 from research.config import Recipe, instantiate
-from research.evaluate import evaluate
-from research.fit import fit
 from research.rewards import ArithmeticSteps, Rewards
+from research.runs.evaluate import evaluate
+from research.runs.fit import fit
 from research.tracking import merged_steps
 
 VERIFIER = {"class_path": "conftest.Contains", "init_args": {"character": "7", "right": 1.0, "wrong": 0.0}}

@@ -14,7 +14,7 @@ from ranks.worker import AGGREGATES, found
 from torch import Tensor
 
 from research.config import Recipe
-from research.fit import fit
+from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training.ranks import Ranks
 

@@ -18,8 +18,9 @@ from lightning import Callback
 
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import fit
-from research.training.run import CHECKPOINT, RESULT, is_complete
+from research.runs.fit import fit
+from research.runs.folder import CHECKPOINT, is_complete
+from research.tracking import RESULT
 
 STEPS = SMALL["run.steps"]
 POINTS = ("before", "sampled", "updating", "logged", "evaluated")
@@ -276,7 +277,7 @@ from pathlib import Path
 import torch, yaml
 torch.set_num_threads(1)
 from research.config import Recipe
-from research.fit import fit
+from research.runs.fit import fit
 from research.training import checkpoint
 
 folder, saved = Path(sys.argv[1]), []

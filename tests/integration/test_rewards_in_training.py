@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from research.config import Recipe, instantiate
-from research.fit import fit
 from research.rewards import Verifier
 from research.rewards.verdicts import Fault
+from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.types import Completion, Prompt
 

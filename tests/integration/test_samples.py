@@ -10,9 +10,9 @@ import yaml
 
 from research.cli import main
 from research.config import Recipe, parse
-from research.fit import fit
 from research.reporting.quantities import ADVANTAGE, ENTROPY
 from research.reporting.samples import draw_samples
+from research.runs.fit import fit
 
 SHORT = {"run.steps": 1, "run.evaluate_every": 1}
 

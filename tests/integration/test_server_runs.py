@@ -13,7 +13,7 @@ from test_ranks import command, environment
 
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import fit
+from research.runs.fit import fit
 from research.tracking import merged_steps
 
 UNEQUAL = ("rollouts/server_restarts", "cost/peak")

@@ -12,10 +12,10 @@ from torch import Tensor
 from research.config import Recipe, instantiate
 from research.errors import UserError
 from research.rollouts import CompactSampler, Decoding
+from research.runs.train import train, trainer_settings
 from research.tracking import merged_steps
 from research.training.measures import importance_measures
 from research.training.module import RLModule
-from research.training.run import train, trainer_settings
 from research.types import Group, Prompt
 
 LORA = {"rank": 4, "alpha": 8.0}

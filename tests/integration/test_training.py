@@ -12,9 +12,9 @@ from lightning import Callback
 from torch import Tensor
 
 from research.config import Recipe, instantiate
-from research.evaluate import evaluate
-from research.fit import fit
 from research.policy import micro_batches
+from research.runs.evaluate import evaluate
+from research.runs.fit import fit
 from research.seeding import derive_seed
 from research.tracking import merged_steps
 from research.training.measures import UpdateMeasures

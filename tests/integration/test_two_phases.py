@@ -10,10 +10,10 @@ from test_resume import Interrupt, Interrupted, assert_same_run, metrics_of, res
 
 from research.config import Recipe, parse
 from research.errors import UserError
-from research.evaluate import evaluate
-from research.fit import fit
+from research.runs.evaluate import evaluate
+from research.runs.fit import fit
+from research.runs.folder import BEFORE, CHECKPOINT
 from research.training.budget import tokens_processed
-from research.training.run import BEFORE, CHECKPOINT
 
 RUN = {"tokens": 900, "evaluate_every": 2, "checkpoint_every": 1, "save_policy": True}
 FIRST = {"steps": 3, "evaluate_every": 3, "checkpoint_every": 1}

@@ -14,7 +14,7 @@ from research.ablation.interrupts import Interrupts
 from research.ablation.null import prove_null
 from research.ablation.spec import StudySpec
 from research.config import Recipe
-from research.fit import fit
+from research.runs.fit import fit
 
 FACTORS: dict[str, dict[str, dict[str, Any]]] = {
     "clip": {"low": {"model.clip": {"eps": 1}}, "high": {"model.clip": {"eps": 2}}},

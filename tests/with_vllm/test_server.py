@@ -23,10 +23,10 @@ from research.prompts.arithmetic import ALPHABET
 from research.rollouts import CheckpointRoute, Decoding, VLLMServerSampler
 from research.rollouts.vllm_completions import Call, Completions
 from research.rollouts.vllm_http import Server
+from research.runs.train import train, trainer_settings
 from research.tracking import merged_steps
 from research.training.batch import assemble
 from research.training.module import RLModule
-from research.training.run import train, trainer_settings
 from research.training.sync import Sync
 from research.types import Group, Prompt
 

@@ -10,7 +10,7 @@ from engines import saved
 from scipy.stats import t
 
 from research.config import Recipe
-from research.fit import fit
+from research.runs.fit import fit
 from research.tracking import merged_steps
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]

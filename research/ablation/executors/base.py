@@ -48,7 +48,7 @@ class Outcome:
 
     run: str
     result: dict[str, Any] | None = None
-    """The run's result (see `research.training.run.write_result`); None if it did not reach its last step."""
+    """The run's result (see `research.runs.folder.write_result`); None if it did not reach its last step."""
     reason: str = ""
     """Why it failed: one sentence, or a traceback for a fault of the program."""
     stopped: bool = False

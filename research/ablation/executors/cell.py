@@ -8,7 +8,7 @@ from filelock import FileLock
 from research.ablation.executors.base import STOP, Job, Outcome
 from research.config import Recipe
 from research.errors import UserError
-from research.fit import fit
+from research.runs.fit import fit
 from research.training.stopping import StopWhenAsked
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-import yaml
 from lightning import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from research.config import Recipe, instantiate
-from research.errors import UserError
-from research.tracking import CONFIG, METRICS, RESULT, read_lines, replace_text
+from research.runs.callbacks import StartClock
+from research.runs.folder import BEFORE, claim, is_complete, write_result
+from research.runs.train import train, trainer_settings
+from research.tracking import RESULT
 from research.training.memory import forget_peak
 from research.training.progress import StepProgress
-from research.training.run import BEFORE, CHECKPOINT, StartClock, is_complete, train, trainer_settings, write_result
 from research.training.stopping import StopWhenAsked
 
 
@@ -33,7 +33,7 @@ def fit(
         callbacks: Lightning's, called before the run's own; one may set `trainer.should_stop` at the end of an epoch.
         began: when the run was begun, in seconds of `time.time`; now, unless something was done for it before.
 
-    Returns: the run's result (see `research.training.run.write_result`); nothing on ranks other than the first.
+    Returns: the run's result (see `research.runs.folder.write_result`); nothing on ranks other than the first.
 
     Raises: UserError if the folder holds a run of another recipe, or if training cannot go on.
     """
@@ -66,32 +66,3 @@ def at_hand_over(recipe: Recipe, folder: Path) -> Recipe:
 def first_rank() -> bool:
     """Whether this process is the only one of the run, or the one that writes."""
     return rank_zero_only.rank == 0  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def claim(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved config into the folder; refuse one in which another recipe has measured anything.
-
-    Raises: UserError if the recipes differ, or the folder cannot be written.
-    """
-    path = folder / CONFIG
-    begun = (folder / CHECKPOINT).exists() or read_lines(folder / METRICS)
-    if path.exists() and begun:
-        there = Recipe(config=yaml.safe_load(path.read_text()))
-        if there.digest != recipe.digest:
-            raise UserError(
-                f"{folder} holds a run of another recipe (config {there.digest}, this one is {recipe.digest}): "
-                "give another folder with --run.folder, or delete that one"
-            )
-    else:
-        replace_text(path, recipe.text)
-
-
-def checkpoint_in(folder: Path) -> Path:
-    """The checkpoint of a run folder.
-
-    Raises: UserError if there is none.
-    """
-    path = folder / CHECKPOINT
-    if not path.exists():
-        raise UserError(f"{folder} holds no checkpoint: give a folder that `research fit` has written")
-    return path

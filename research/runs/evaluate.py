@@ -11,9 +11,10 @@ from research.config import Recipe, instantiate, override, parse, read_yaml
 from research.errors import UserError
 from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import SETTINGS, Record, item_of
-from research.fit import at_hand_over, checkpoint_in, first_rank
+from research.runs.fit import at_hand_over, first_rank
+from research.runs.folder import checkpoint_in
+from research.runs.train import trainer_settings
 from research.tracking import CONFIG
-from research.training.run import trainer_settings
 
 START = "@start"
 """Behind a run folder: the policy that the run started from."""

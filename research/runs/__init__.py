@@ -1,0 +1,1 @@
+"""A recipe in a folder: trained, continued, evaluated, and what the folder then holds."""

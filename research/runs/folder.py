@@ -1,0 +1,88 @@
+"""A run's folder: the names of its files, who may write to it, and `result.json`, which says that it is complete."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from research.config import Recipe
+from research.errors import UserError
+from research.tracking import CONFIG, METRICS, RESULT, merged_steps, read_lines, replace_text
+from research.training.memory import peak_bytes
+
+CHECKPOINT = "last.ckpt"
+OVERHEAD = "time/overhead_seconds"
+BEFORE = "before"
+"""The folder, within a run's, of the run that it goes on from."""
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the run in this folder reached its last step."""
+    return (folder / RESULT).exists()
+
+
+def claim(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved config into the folder; refuse one in which another recipe has measured anything.
+
+    Raises: UserError if the recipes differ, or the folder cannot be written.
+    """
+    path = folder / CONFIG
+    begun = (folder / CHECKPOINT).exists() or read_lines(folder / METRICS)
+    if path.exists() and begun:
+        there = Recipe(config=yaml.safe_load(path.read_text()))
+        if there.digest != recipe.digest:
+            raise UserError(
+                f"{folder} holds a run of another recipe (config {there.digest}, this one is {recipe.digest}): "
+                "give another folder with --run.folder, or delete that one"
+            )
+    else:
+        replace_text(path, recipe.text)
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The checkpoint of a run folder.
+
+    Raises: UserError if there is none.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise UserError(f"{folder} holds no checkpoint: give a folder that `research fit` has written")
+    return path
+
+
+def write_result(folder: Path, data: Any, overhead: float) -> dict[str, Any]:
+    """Collect the metrics of the warm start and of the last step into `result.json`, which says the run is complete.
+
+    Args:
+        folder: the run's.
+        data: the module that dealt its prompts.
+        overhead: seconds until its first evaluation or step, the last time it was begun.
+    """
+    steps = merged_steps(folder)
+    evaluated = [step for step, metrics in steps.items() if "evaluation/avg_at_k" in metrics]
+    result = {
+        "steps": max(steps),
+        "start": {name: value for name, value in steps[0].items() if name.startswith("evaluation/")},
+        "first": {"rewards/reward_mean": steps[1]["rewards/reward_mean"]} if "rewards/reward_mean" in steps[1] else {},
+        "last": steps[max(steps)],
+        "seconds": {**summed_times(steps.values()), OVERHEAD: overhead},
+        "memory": {"memory/peak_bytes": peak_bytes()},
+        "evaluated": evaluated,
+        "data_hashes": data.hashes(),
+        "data_counts": data.counts,
+    }
+    replace_text(folder / RESULT, json.dumps(result, indent=2))
+    return result
+
+
+def summed_times(steps: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Seconds by clock over all steps, with `time/seconds`: steps and evaluations together."""
+    seconds: dict[str, float] = {}
+    for metrics in steps:
+        for name, value in metrics.items():
+            if name.startswith("time/"):
+                seconds[name] = seconds.get(name, 0.0) + value
+    seconds["time/seconds"] = seconds.get("time/step_seconds", 0.0) + seconds.get("time/evaluation_seconds", 0.0)
+    return seconds

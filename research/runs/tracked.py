@@ -1,0 +1,29 @@
+"""A run and its mirror in MLflow."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from research.tracking import Tracker
+from research.tracking.contents import flattened
+
+
+@contextmanager
+def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest: str) -> Iterator[Callable[[], None]]:
+    """Mirror the run in this folder to MLflow when the block ends, however it does; a resumed run keeps its own."""
+    tracker = Tracker(uri, "runs", folder.parent / "mlartifacts")
+    params = flattened(config)
+    run_id = tracker.run(str(folder.resolve()), name=name, params=params, tags={"config_hash": digest})
+    tracker.watch(run_id)
+    status = "FAILED"
+    try:
+        yield lambda: tracker.mirror(folder, run_id)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        tracker.mirror(folder, run_id)
+        tracker.keep(folder, run_id)
+        tracker.finish(run_id, status)
