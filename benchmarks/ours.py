@@ -14,8 +14,9 @@ from lightning import Callback
 
 from benchmarks.limit import Shape, matmul_rates, sampling_flops, training_flops, training_positions
 from benchmarks.work import Work, peak_bytes, prompts_digest
-from research.config import Recipe, instantiate, override, parse, read_recipe
 from research.policy.shared import SharedPrompts
+from research.recipe import Recipe, instantiate, parse
+from research.recipe_file import override, read_recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training import module as training

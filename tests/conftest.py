@@ -16,10 +16,11 @@ import transformers  # noqa: F401
 import yaml
 
 from research.component import require
-from research.config import Recipe, override, parse, read_recipe
 from research.errors import UserError
 from research.policy import TinyModel, character_tokenizer, tiny_model
 from research.prompts.arithmetic import ALPHABET
+from research.recipe import Recipe, parse
+from research.recipe_file import override, read_recipe
 from research.rewards import Verifier
 from research.types import Completion, Prompt
 

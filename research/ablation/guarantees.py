@@ -7,8 +7,8 @@ from typing import Any
 from research.ablation.designs import Cell
 from research.ablation.nodes import covers, differences
 from research.ablation.spec import StudySpec
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 
 
 def check_single_changes(spec: StudySpec, cells: Sequence[Cell], recipes: Mapping[str, Recipe]) -> list[str]:

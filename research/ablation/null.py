@@ -8,8 +8,8 @@ from typing import Any
 from research.ablation.drive import drive
 from research.ablation.executors import Executor, Job, Outcome, last_line
 from research.ablation.interrupts import Interrupts
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.tracking import merged_steps, replace_text
 
 STEPS = 2

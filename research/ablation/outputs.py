@@ -15,7 +15,7 @@ import yaml
 from research.ablation.executors import last_line
 from research.ablation.plan import Plan, Run
 from research.ablation.search import FOUND
-from research.config import read_yaml
+from research.recipe_file import read_yaml
 from research.tracking import ITEMS, RESULT, merged_steps, read_lines, replace_text
 
 PACKAGES = ("torch", "transformers", "lightning", "peft", "optuna", "mlflow", "numpy")

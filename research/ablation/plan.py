@@ -13,8 +13,8 @@ from research.ablation.guarantees import check_baseline, check_single_changes
 from research.ablation.nodes import covers, differences
 from research.ablation.search import Place, guarantee, places, with_found
 from research.ablation.spec import METHODS, StudySpec
-from research.config import Recipe, parse
 from research.errors import UserError
+from research.recipe import Recipe, parse
 from research.runs.folder import is_complete
 from research.tracking import RESULT
 from research.training.budget import Budget

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from research.ablation.nodes import Nodes, at, compose, has
-from research.config import SECTIONS, component_classes, read_recipe, read_yaml
 from research.errors import UserError
+from research.recipe import SECTIONS
+from research.recipe_file import read_recipe, read_yaml
+from research.slots import component_classes
 
 
 @dataclass(frozen=True, kw_only=True)

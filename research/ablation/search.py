@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from research.ablation.designs import Cell, design_cells
 from research.ablation.nodes import Nodes, at, compose, covers
 from research.ablation.seeds import check_seeds
-from research.config import Recipe, parse, read_yaml
 from research.errors import UserError
+from research.recipe import Recipe, parse
+from research.recipe_file import read_yaml
 
 if TYPE_CHECKING:
     from research.ablation.spec import StudySpec

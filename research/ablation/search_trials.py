@@ -20,8 +20,8 @@ from research.ablation.plan import Plan, Run
 from research.ablation.records import ATTEMPTS, Runs, identity
 from research.ablation.search import Place, SearchSpec
 from research.ablation.stores import Stores
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.runs.folder import claim
 from research.tracking import merged_steps
 

@@ -11,8 +11,8 @@ from research.ablation.nodes import Nodes, compose, covers
 from research.ablation.scale import Scale, read_scale
 from research.ablation.search import SearchSpec, read_search
 from research.ablation.seeds import check_seeds
-from research.config import read_recipe, read_yaml
 from research.errors import UserError
+from research.recipe_file import read_recipe, read_yaml
 
 METHODS = "methods"
 """The design whose one factor has whole recipes as its levels."""

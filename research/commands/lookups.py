@@ -18,7 +18,8 @@ def _resolve_arguments(parser: ArgumentParser) -> None:
 def _resolve(known: Namespace, rest: list[str]) -> int:
     from research.ablation.plan import make_plan
     from research.ablation.spec import at_scale, read_study
-    from research.config import override, parse, read_recipe, read_yaml
+    from research.recipe import parse
+    from research.recipe_file import override, read_recipe, read_yaml
     from research.reporting.planning import print_plan
 
     if "factors" in read_yaml(known.recipe[0]):
@@ -33,7 +34,7 @@ def _resolve(known: Namespace, rest: list[str]) -> int:
 
 
 def _components(known: Namespace, rest: list[str]) -> int:
-    from research.components import component_table
+    from research.catalogue import component_table
 
     console().print(component_table())
     return 0
@@ -82,10 +83,11 @@ def _doctor(known: Namespace, rest: list[str]) -> int:
 
 
 def _doctor_recipe(known: Namespace, rest: list[str]) -> int:
-    from research.config import override, parse, read_recipe
     from research.doctor.advice import advise
     from research.doctor.plan import given_prompts, plan
     from research.doctor.tables import plan_table, refusal
+    from research.recipe import parse
+    from research.recipe_file import override, read_recipe
 
     recipe, name = parse(override(read_recipe(known.recipe), rest)), " ".join(map(str, known.recipe))
     found = plan(recipe, memory=known.memory, prompts=given_prompts(known.prompt_tokens))

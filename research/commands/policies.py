@@ -18,8 +18,9 @@ def _fit_arguments(parser: ArgumentParser) -> None:
 def _fit(known: Namespace, rest: list[str]) -> int:
     import torch
 
-    from research.config import override, parse, read_recipe
     from research.doctor.refusal import refuse_impossible
+    from research.recipe import parse
+    from research.recipe_file import override, read_recipe
     from research.runs.callbacks import Mirroring
     from research.runs.fit import first_rank, fit
     from research.runs.folder import claim
@@ -138,7 +139,8 @@ def _samples_arguments(parser: ArgumentParser) -> None:
 
 
 def _samples(known: Namespace, rest: list[str]) -> int:
-    from research.config import override, parse
+    from research.recipe import parse
+    from research.recipe_file import override
     from research.reporting.sample_page import samples_table, write_page
     from research.reporting.samples import draw_samples
     from research.runs.evaluate import START, find_target

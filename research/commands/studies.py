@@ -77,7 +77,7 @@ def _spec(known: Namespace) -> Any:
 
 def _overrides(rest: Sequence[str]) -> dict[str, Any]:
     """Path of a setting → its value, for instance model.seed."""
-    from research.config import override
+    from research.recipe_file import override
 
     flat: dict[str, Any] = {}
 

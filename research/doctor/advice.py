@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from research.config import Recipe, override
 from research.doctor.estimate import estimate_kept
 from research.doctor.plan import Plan, Prompts, plan, workload
+from research.recipe import Recipe
+from research.recipe_file import override
 
 CHECKPOINTING = "--model.policy.gradient_checkpointing=true"
 NO_REFERENCE = "--model.objective.kl={class_path: NoKL}"

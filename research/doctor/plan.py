@@ -6,7 +6,6 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from research.config import Recipe, constructed
 from research.doctor.device import device_of
 from research.doctor.estimate import Estimate, estimate
 from research.doctor.workload import Workload, ranks_of
@@ -14,6 +13,7 @@ from research.errors import UserError
 from research.policy import PolicySpec, character_tokenizer
 from research.prompts import PromptData
 from research.prompts.arithmetic import ALPHABET
+from research.recipe import Recipe, constructed
 from research.training.warm_start import BUILTIN
 
 ASSUMED = 512

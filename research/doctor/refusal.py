@@ -6,12 +6,12 @@ from typing import Any
 import psutil
 import torch
 
-from research.config import Recipe, constructed
 from research.doctor.blank import read_config
 from research.doctor.device import Device, device_of
 from research.doctor.estimate import state_bytes
 from research.errors import UserError
 from research.policy import PolicySpec
+from research.recipe import Recipe, constructed
 from research.training.warm_start import BUILTIN
 
 

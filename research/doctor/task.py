@@ -6,8 +6,9 @@ from statistics import fmean
 
 from rich.table import Table
 
-from research.config import instantiate, parse, read_recipe
 from research.errors import UserError
+from research.recipe import instantiate, parse
+from research.recipe_file import read_recipe
 from research.runs.train import trainer_settings
 from research.types import Group
 

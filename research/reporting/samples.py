@@ -11,8 +11,8 @@ from typing import Any
 from lightning import Callback
 from torch.utils.data import DataLoader, IterableDataset
 
-from research.config import Recipe, instantiate
 from research.prompts import PromptStream
+from research.recipe import Recipe, instantiate
 from research.reporting.quantities import ADVANTAGE, Quantity, token_values
 from research.reporting.token_texts import token_texts
 from research.runs.fit import at_hand_over

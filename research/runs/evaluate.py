@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research.config import Recipe, instantiate, override, parse, read_yaml
 from research.errors import UserError
 from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import SETTINGS, Record, item_of
+from research.recipe import Recipe, instantiate, parse
+from research.recipe_file import override, read_yaml
 from research.runs.fit import at_hand_over, first_rank
 from research.runs.folder import checkpoint_in
 from research.runs.train import trainer_settings

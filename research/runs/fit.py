@@ -10,7 +10,7 @@ from typing import Any
 from lightning import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from research.config import Recipe, instantiate
+from research.recipe import Recipe, instantiate
 from research.runs.callbacks import StartClock
 from research.runs.folder import BEFORE, claim, is_complete, write_result
 from research.runs.train import train, trainer_settings

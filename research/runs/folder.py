@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.tracking import CONFIG, METRICS, RESULT, merged_steps, read_lines, replace_text
 from research.training.memory import peak_bytes
 

@@ -7,7 +7,7 @@ from conftest import EXPERIMENTS
 
 from research.ablation.designs import Cell
 from research.ablation.spec import read_study
-from research.components import discover
+from research.catalogue import discover
 from research.errors import UserError
 from research.reporting.conflicts import concerning, read_conflicts
 from research.reporting.folder import read_study as read_record

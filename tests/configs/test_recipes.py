@@ -9,8 +9,9 @@ import pytest
 import yaml
 from conftest import DYNAMIC, EXPERIMENTS, parsed, replaced
 
-from research.config import Recipe, overlay, override, parse, read_recipe, read_yaml
 from research.errors import UserError
+from research.recipe import Recipe, parse
+from research.recipe_file import overlay, override, read_recipe, read_yaml
 
 RECIPES = sorted([*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "models").glob("*.yaml")])
 HARDWARE = sorted((EXPERIMENTS / "hardware").glob("*.yaml"))

@@ -17,8 +17,8 @@ from rich.console import Console
 from torch import Tensor
 
 import research
+from research.catalogue import ComponentEntry, component_table, discover, index_rows, slots
 from research.component import QUANTITIES, Component, apply
-from research.components import ComponentEntry, component_table, discover, index_rows, slots
 from research.credit import Credit
 from research.objective import Clip, Gate
 from research.types import UpdateBatch, length_mask

@@ -5,7 +5,7 @@ from math import log
 
 import pytest
 
-from research.components import discover
+from research.catalogue import discover
 from research.credit import importance, moments
 from research.objective import ratio
 

@@ -11,8 +11,8 @@ import reference_rewards
 import torch
 from test_slow_reference import ragged_batch, tensors
 
+from research.catalogue import discover
 from research.component import apply
-from research.components import discover
 from research.prompts import Arithmetic, accepted_steps, worked_solution
 from research.rewards import (
     ArithmeticSteps,

@@ -6,8 +6,8 @@ import pytest
 import reference
 import torch
 
+from research.catalogue import discover
 from research.component import apply
-from research.components import discover
 from research.credit import Credit, GroupMean, GroupZScore, LeaveOneOut, SequenceMean, TokenMean
 from research.objective import K3, Clip, NoBonus, Objective, TokenRatio
 from research.rewards import OverlongPenalty

@@ -7,8 +7,8 @@ import torch
 from test_slow_reference import SETTINGS, ragged_batch, tensors
 from torch import tensor
 
+from research.catalogue import discover
 from research.component import apply
-from research.components import discover
 from research.credit.moments import whitened, z_scores
 
 OF_MODELS = ("old_logprobs", "rollout_logprobs", "entropies", "values", "token_rewards")

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from test_slow_reference import SETTINGS, ragged_batch, tensors, update_batch
 from torch import Tensor
 
+from research.catalogue import discover
 from research.component import apply
-from research.components import discover
 from research.credit import Advantage, Credit, TokenMean
 from research.credit.gae import generalized_advantage
 from research.errors import UserError

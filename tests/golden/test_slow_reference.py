@@ -10,8 +10,8 @@ import reference_objective
 import reference_weights
 import torch
 
+from research.catalogue import discover
 from research.component import apply
-from research.components import discover
 from research.credit import Credit
 from research.objective import Objective
 from research.types import UpdateBatch

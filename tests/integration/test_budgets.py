@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_resume import assert_same_run, interrupted_fit, metrics_of, result_of
 
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.runs.folder import CHECKPOINT
 from research.tracking import merged_steps

@@ -10,10 +10,11 @@ import torch
 import yaml
 from conftest import EXPERIMENTS, replaced
 
+from research.catalogue import discover
 from research.cli import main
-from research.components import discover
-from research.config import parse, read_recipe
 from research.evaluation.record import Record
+from research.recipe import parse
+from research.recipe_file import read_recipe
 
 STUDY: dict[str, Any] = {
     "question": "Does the clip range matter?",

@@ -9,9 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from research.cli import main
-from research.config import Recipe, parse
 from research.errors import UserError
 from research.prompts.catalogue import DATASETS
+from research.recipe import Recipe, parse
 from research.runs.fit import fit
 
 DATA = Path(__file__).parents[1] / "data" / "datasets"

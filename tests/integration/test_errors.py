@@ -12,8 +12,8 @@ import pytest
 import torch
 from lightning import Callback
 
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.runs.evaluate import evaluate
 from research.runs.fit import fit
 from research.runs.folder import CHECKPOINT, is_complete

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import EXPERIMENTS, SMALL
 
-from research.config import Recipe
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 

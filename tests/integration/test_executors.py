@@ -17,8 +17,8 @@ from studies import FACTORS, Study, check_records, drive, holder, numbers, write
 from research.ablation.executors import EXECUTORS, Executor, Job, Outcome, Resources, make_executor
 from research.ablation.executors.base import STOP
 from research.ablation.executors.cell import run_cell
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.runs.folder import CHECKPOINT, OVERHEAD
 from research.tracking import METRICS, RESULT, merged_steps, read_lines
 from research.tracking.tracker import TRAINED

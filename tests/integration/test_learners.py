@@ -11,12 +11,12 @@ import torch
 from lightning import Callback
 from torch import Tensor
 
-from research.config import Recipe, instantiate, parse
 from research.errors import UserError
 from research.policy import PolicySpec
 from research.policy.policy import Policy
 from research.policy.scalar import ScalarModel
 from research.prompts import worked_solution
+from research.recipe import Recipe, instantiate, parse
 from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training.critic import value_loss

@@ -37,11 +37,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from research.config import Recipe
 from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
 from research.policy import reader as reader_module
 from research.prompts.arithmetic import ALPHABET
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.types import UpdateBatch
 

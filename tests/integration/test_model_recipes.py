@@ -9,8 +9,9 @@ import pytest
 from conftest import EXPERIMENTS, replaced
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from research.config import parse, read_recipe
 from research.policy import character_tokenizer
+from research.recipe import parse
+from research.recipe_file import read_recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training.budget import tokens_processed

@@ -23,10 +23,10 @@ from transformers import (
     MptForCausalLM,
 )
 
-from research.config import Recipe, instantiate
 from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
 from research.prompts.arithmetic import ALPHABET
+from research.recipe import Recipe, instantiate
 from research.rollouts import CompactSampler, Decoding, TransformersSampler
 from research.runs.evaluate import evaluate
 from research.runs.fit import fit

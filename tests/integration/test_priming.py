@@ -8,8 +8,9 @@ import pytest
 from conftest import EXPERIMENTS
 
 from research.cli import main
-from research.config import parse, read_recipe
 from research.prompts import AnswerMatches, MaxLength
+from research.recipe import parse
+from research.recipe_file import read_recipe
 from research.rollouts import CompactSampler, Decoding, Demonstrations
 from research.runs.fit import fit
 from research.types import Prompt

@@ -9,7 +9,7 @@ import torch
 from conftest import DYNAMIC
 from test_resume import assert_same_run, checkpoint_of, interrupted_fit
 
-from research.config import Recipe, instantiate
+from research.recipe import Recipe, instantiate
 from research.rewards import ArithmeticSteps, Rewards
 from research.runs.evaluate import evaluate
 from research.runs.fit import fit

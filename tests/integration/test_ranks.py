@@ -13,7 +13,7 @@ import yaml
 from ranks.worker import AGGREGATES, found
 from torch import Tensor
 
-from research.config import Recipe
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training.ranks import Ranks

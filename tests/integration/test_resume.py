@@ -16,8 +16,8 @@ import torch
 from conftest import DYNAMIC, SMALL
 from lightning import Callback
 
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.runs.folder import CHECKPOINT, is_complete
 from research.tracking import RESULT
@@ -276,7 +276,7 @@ import os, signal, sys
 from pathlib import Path
 import torch, yaml
 torch.set_num_threads(1)
-from research.config import Recipe
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.training import checkpoint
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from research.config import Recipe, instantiate
+from research.recipe import Recipe, instantiate
 from research.rewards import Verifier
 from research.rewards.verdicts import Fault
 from research.runs.fit import fit

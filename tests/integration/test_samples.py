@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from research.cli import main
-from research.config import Recipe, parse
+from research.recipe import Recipe, parse
 from research.reporting.quantities import ADVANTAGE, ENTROPY
 from research.reporting.samples import draw_samples
 from research.runs.fit import fit

@@ -11,8 +11,8 @@ import yaml
 from fake_vllm import FakeVLLM
 from test_ranks import command, environment
 
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 

@@ -13,8 +13,8 @@ from studies import FACTORS, Study, check_records, drive, holder, numbers, write
 
 from research.ablation.executors import Executor, Job, Outcome, Resources, make_executor
 from research.ablation.executors.cell import run_cell
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.tracking import merged_steps
 
 pytest.importorskip("submitit")

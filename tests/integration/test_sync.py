@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from research.config import Recipe, instantiate
 from research.errors import UserError
+from research.recipe import Recipe, instantiate
 from research.rollouts import CompactSampler, Decoding
 from research.runs.train import train, trainer_settings
 from research.tracking import merged_steps

@@ -11,8 +11,8 @@ from conftest import DYNAMIC
 from lightning import Callback
 from torch import Tensor
 
-from research.config import Recipe, instantiate
 from research.policy import micro_batches
+from research.recipe import Recipe, instantiate
 from research.runs.evaluate import evaluate
 from research.runs.fit import fit
 from research.seeding import derive_seed

@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_resume import Interrupt, Interrupted, assert_same_run, metrics_of, result_of
 
-from research.config import Recipe, parse
 from research.errors import UserError
+from research.recipe import Recipe, parse
 from research.runs.evaluate import evaluate
 from research.runs.fit import fit
 from research.runs.folder import BEFORE, CHECKPOINT

@@ -21,8 +21,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from research.catalogue import ComponentEntry, discover
 from research.component import Component, apply
-from research.components import ComponentEntry, discover
 from research.credit import Credit
 from research.objective import Objective
 from research.training.legality import fault

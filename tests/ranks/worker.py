@@ -10,8 +10,8 @@ from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from research.config import Recipe, instantiate
 from research.credit.aggregate import ConstantLength, PromptMean, SequenceMean, TokenMean
+from research.recipe import Recipe, instantiate
 from research.training.measures import UpdateMeasures
 from research.training.module import RLModule
 from research.training.ranks import Ranks

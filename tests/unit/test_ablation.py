@@ -14,8 +14,9 @@ from research.ablation.designs import Cell, Comparison, design_cells
 from research.ablation.nodes import compose, differences
 from research.ablation.plan import Plan, make_plan
 from research.ablation.spec import read_study
-from research.config import parse, read_recipe
 from research.errors import UserError
+from research.recipe import parse
+from research.recipe_file import read_recipe
 
 TWO: Mapping[str, Mapping[str, Any]] = {"clip": {"low": {}, "high": {}}, "loss_mean": {"sequence": {}, "token": {}}}
 THREE = {**TWO, "penalty": {"none": {}, "soft": {}}}

@@ -12,7 +12,6 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from research.cli import main
-from research.config import Recipe, constructed
 from research.doctor import refusal
 from research.doctor.advice import advise
 from research.doctor.blank import blank_policy, parameter_bytes, stored_bytes
@@ -26,6 +25,7 @@ from research.doctor.tables import refusal as sentence
 from research.doctor.workload import Workload, ranks_of
 from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec
+from research.recipe import Recipe, constructed
 from research.training import memory
 from research.types import UpdateBatch
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, tensor
 
+from research.catalogue import discover
 from research.component import apply
-from research.components import discover
 from research.credit import (
     ConstantLength,
     CovarianceBand,

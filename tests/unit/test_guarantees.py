@@ -13,7 +13,7 @@ from research.ablation.guarantees import check_baseline, check_single_changes
 from research.ablation.interrupts import Interrupts
 from research.ablation.null import prove_null
 from research.ablation.spec import StudySpec
-from research.config import Recipe
+from research.recipe import Recipe
 from research.runs.fit import fit
 
 FACTORS: dict[str, dict[str, dict[str, Any]]] = {

@@ -9,10 +9,10 @@ from conftest import replaced
 from jsonargparse import ArgumentParser
 from torch import tensor
 
-from research.config import parse
 from research.credit import Credit, GroupMean, SequenceMean
 from research.errors import UserError
 from research.objective import K3, Clip, NoBonus, NoKL, Objective, TokenRatio
+from research.recipe import parse
 from research.rewards import (
     ArithmeticSteps,
     CosineLength,

@@ -16,7 +16,7 @@ from research.ablation.designs import Cell, Comparison
 from research.ablation.plan import Plan, Run
 from research.ablation.search import Place, SearchSpec
 from research.ablation.spec import StudySpec
-from research.config import Recipe
+from research.recipe import Recipe
 from research.reporting.planning import (
     Earlier,
     detectable,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from research.components import discover
+from research.catalogue import discover
 
 ENTRIES = [entry for entry in discover() if entry.stage in ("credit", "objective")]
 OF_TOKENS = {"EntropyShapedTokens", "GAE", "ProcessZScore", "WhitenedReturns"}

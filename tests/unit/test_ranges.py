@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import Tensor, ones, tensor
 
-from research.components import discover
+from research.catalogue import discover
 from research.credit import BatchScaled, EachZScore, GroupZScore
 
 TINY = 1e-9

@@ -20,7 +20,7 @@ from research.ablation.records import Runs, Trials
 from research.ablation.spec import StudySpec, read_study
 from research.ablation.stores import Stores
 from research.ablation.study import _State
-from research.config import Recipe
+from research.recipe import Recipe
 
 STUDY = {
     "question": "Which?",

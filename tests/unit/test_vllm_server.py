@@ -11,9 +11,9 @@ import torch
 from fake_vllm import FakeVLLM, drop, hang
 from safetensors.torch import load_file
 
-from research.config import Recipe
 from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec
+from research.recipe import Recipe
 from research.rollouts import CheckpointRoute, Decoding, NCCLRoute, VLLMServerSampler
 from research.rollouts.vllm_nccl import TransferCalls
 from research.types import Prompt

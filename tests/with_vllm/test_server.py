@@ -16,10 +16,10 @@ import pytest
 import torch
 from conftest import SMALL
 
-from research.config import Recipe, instantiate
 from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec, TinyModel, character_tokenizer, tiny_model
 from research.prompts.arithmetic import ALPHABET
+from research.recipe import Recipe, instantiate
 from research.rollouts import CheckpointRoute, Decoding, VLLMServerSampler
 from research.rollouts.vllm_completions import Call, Completions
 from research.rollouts.vllm_http import Server

@@ -9,7 +9,7 @@ import pytest
 from engines import saved
 from scipy.stats import t
 
-from research.config import Recipe
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 

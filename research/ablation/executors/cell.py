@@ -6,8 +6,8 @@ import torch
 from filelock import FileLock
 
 from research.ablation.executors.base import STOP, Job, Outcome
-from research.config import Recipe
 from research.errors import UserError
+from research.recipe import Recipe
 from research.runs.fit import fit
 from research.training.stopping import StopWhenAsked
 

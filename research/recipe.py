@@ -1,11 +1,9 @@
 """Recipes: YAML → checked objects, through LightningCLI. The constructors' types are the schema."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
@@ -16,14 +14,9 @@ from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import research.credit
-import research.objective
-import research.prompts
-import research.rewards
-import research.rollouts
-from research.component import Component
 from research.errors import UserError
 from research.prompts import PromptData
+from research.slots import one_sentence
 from research.training.legality import data_fault
 from research.training.module import RLModule
 from research.training.settings import RunSettings
@@ -79,72 +72,6 @@ class Recipe:
         if self.before is not None:
             kept["after"] = self.before.digest
         return sha256(yaml.safe_dump(kept, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping.
-
-    Raises: UserError if the file is missing, unreadable, not YAML, or not a mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no mapping: a recipe begins with model, data, trainer and run")
-    return content
-
-
-def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the mappings of `over` laid on top, key by key; a component, or what is no mapping, is replaced."""
-    merged = deepcopy(dict(base))
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and "class_path" not in value
-        merged[key] = overlay(merged[key], value) if both else deepcopy(value)
-    return merged
-
-
-def read_recipe(paths: Sequence[Path]) -> dict[str, Any]:
-    """The first file, a recipe, with the others laid over it: hardware overlays.
-
-    `after: {recipe: FILE, run: …}` becomes that file's whole recipe, with this `run` section in the place of its own.
-
-    Raises: UserError if a file cannot be read, or `after` holds anything else.
-    """
-    config: dict[str, Any] = {}
-    for path in paths:
-        config = overlay(config, read_yaml(path))
-    if (after := config.get("after")) is not None and "recipe" in after:
-        if set(after) != {"recipe", "run"}:
-            raise UserError(f"{paths[0]}: after is {{recipe: FILE, run: the section for it}}, got {', '.join(after)}")
-        config["after"] = {**read_recipe([paths[0].parent / after["recipe"]]), "run": after["run"]}
-    return config
-
-
-def override(config: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """A config with command-line words such as `--model.seed=3` or `--run.steps 20` laid over it, values read as YAML.
-
-    Raises: UserError if a word is not of this form.
-    """
-    changed, rest = deepcopy(dict(config)), list(words)
-    while rest:
-        name, equals, text = rest.pop(0).partition("=")
-        if not name.startswith("--") or "." not in name or not (equals or rest):
-            raise UserError(f"cannot read {name!r}: an override is --section.key=value, for instance --model.seed=3")
-        *parents, leaf = name.removeprefix("--").split(".")
-        node = changed
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise UserError(f"{name}: {parent} holds a value, not keys")
-        value = text if equals else rest.pop(0)
-        try:
-            node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"{name}: {value!r} is not a YAML value") from error
-    return changed
 
 
 def parse(config: Mapping[str, Any]) -> Recipe:
@@ -230,61 +157,3 @@ def _without_trainer(config: Namespace) -> Namespace:
     kept = config.clone()
     kept.pop("trainer", None)
     return kept
-
-
-def one_sentence(error: object) -> str:
-    """A parser's message on one line; for a misspelt class name, with the names there are."""
-    text = " ".join(str(error).split())
-    misspelt = re.search(r'key "([\w.]+)".*Expected a dot import path string: (\S+)', text)
-    if misspelt is None:
-        return text
-    key, name = misspelt.groups()
-    known = component_names(key)
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}."
-    return f"{key}: nothing is called {name}; {hint}"
-
-
-SLOTS: Mapping[str, type] = {
-    "advantage": research.credit.Advantage,
-    "weights": research.credit.TokenWeight,
-    "aggregate": research.credit.Aggregate,
-    "ratio": research.objective.Ratio,
-    "surrogate": research.objective.Surrogate,
-    "kl": research.objective.KL,
-    "entropy": research.objective.Entropy,
-    "verifiers": research.rewards.Verifier,
-    "functions": research.rewards.RewardFunction,
-    "shaping": research.rewards.Shaping,
-    "tokens": research.rewards.TokenReward,
-    "steps": research.rewards.StepVerifier,
-    "keep": research.rollouts.Keep,
-    "retire": research.rollouts.Retire,
-    "gates": research.objective.Gate,
-    "sampler": research.rollouts.Sampler,
-    "tool": research.rollouts.Tool,
-    "source": research.rollouts.Source,
-    "train": research.prompts.PromptSource,
-    "evaluation": research.prompts.PromptSource,
-    "targets": research.prompts.Targets,
-    "chat": research.prompts.Chat,
-    "filters": research.prompts.Filter,
-    "against": research.prompts.PromptSource,
-    "sources": research.prompts.PromptSource,
-}
-"""The slot that the last word of a config path stands for."""
-
-
-def component_classes() -> set[str]:
-    """The names of everything that may stand in a slot."""
-    return {kind.__name__ for slot in {Component, *SLOTS.values()} for kind in _subclasses(slot)}
-
-
-def component_names(path: str) -> list[str]:
-    """The classes that may stand at a config path, by name."""
-    return sorted(kind.__name__ for kind in _subclasses(SLOTS.get(path.rpartition(".")[2], Component)))
-
-
-def _subclasses(kind: type) -> set[type]:
-    below = {sub for direct in kind.__subclasses__() for sub in {direct, *_subclasses(direct)}}
-    return {sub for sub in below if not sub.__subclasses__() and sub.__module__.startswith("research.")}
