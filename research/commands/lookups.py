@@ -41,7 +41,7 @@ def _components(known: Namespace, rest: list[str]) -> int:
 
 
 def _datasets(known: Namespace, rest: list[str]) -> int:
-    from research.prompts.listing import dataset_table
+    from research.prompts.datasets.listing import dataset_table
 
     console().print(dataset_table())
     return 0

@@ -9,14 +9,14 @@ from research.prompts.arithmetic import Arithmetic, Difficulty, accepted_steps, 
 from research.prompts.chat import Chat, ChatTemplate, PlainText
 from research.prompts.countdown import Countdown
 from research.prompts.datamodule import PromptData
-from research.prompts.description import Description, Fields
+from research.prompts.datasets.description import Description, Fields
+from research.prompts.datasets.named import NamedDataset
 from research.prompts.extraction import Extraction, Formula, LastBoxed, Pattern, WholeField, WholeNumber
 from research.prompts.filters import AnswerMatches, DistinctQuestions, DropLongest, FieldRange, Filter, MaxLength
 from research.prompts.gym import ReasoningGym
 from research.prompts.hub import HubDataset
 from research.prompts.jsonl import LocalJsonl
 from research.prompts.mixture import ReasoningGymMixture, Together, WeightedTask
-from research.prompts.named import NamedDataset
 from research.prompts.overlap import NoOverlap
 from research.prompts.source import PromptSource
 from research.prompts.stream import PromptStream

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from research.cli import main
 from research.errors import UserError
-from research.prompts.catalogue import DATASETS
+from research.prompts.datasets.catalogue import DATASETS
 from research.recipe import Recipe, parse
 from research.runs.fit import fit
 

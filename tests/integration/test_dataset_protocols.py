@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from research.prompts import NamedDataset
-from research.prompts.catalogue import DATASETS
+from research.prompts.datasets.catalogue import DATASETS
 from research.rewards import AnswerLine, CountdownAnswer, MathVerifyAnswer, NumericAnswer, Verifier
 from research.types import Completion, Prompt
 

@@ -11,7 +11,7 @@ import pytest
 
 from research.errors import UserError
 from research.prompts import Fields, Formula, LastBoxed, NamedDataset, Pattern, WholeField, WholeNumber
-from research.prompts.catalogue import DATASETS
+from research.prompts.datasets.catalogue import DATASETS
 from research.prompts.templates import TEMPLATES
 
 DATA = Path(__file__).parents[1] / "data" / "datasets"

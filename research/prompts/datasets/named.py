@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from research.component import require
 from research.errors import UserError
-from research.prompts.catalogue import DATASETS
-from research.prompts.description import Description, Fields
+from research.prompts.datasets.catalogue import DATASETS
+from research.prompts.datasets.description import Description, Fields
 from research.prompts.jsonl import json_lines
 from research.prompts.rows import RowReader
 from research.prompts.source import PromptSource

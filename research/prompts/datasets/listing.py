@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from research.prompts.catalogue import DATASETS
+from research.prompts.datasets.catalogue import DATASETS
 
 
 def dataset_table() -> Table:

@@ -1,6 +1,6 @@
 """Public datasets that policies are trained on; some of them have a test split too."""
 
-from research.prompts.description import Description, Fields
+from research.prompts.datasets.description import Description, Fields
 from research.prompts.extraction import LastBoxed, Pattern
 
 TRAINING = (

@@ -1,6 +1,6 @@
 """Public datasets that policies are evaluated on."""
 
-from research.prompts.description import Description, Fields
+from research.prompts.datasets.description import Description, Fields
 from research.prompts.extraction import Formula, WholeNumber
 
 _AIME = "The problems are the Mathematical Association of America's."

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from research.prompts.catalogue_evaluation import EVALUATION
-from research.prompts.catalogue_training import TRAINING
-from research.prompts.description import Description
+from research.prompts.datasets.description import Description
+from research.prompts.datasets.evaluation import EVALUATION
+from research.prompts.datasets.training import TRAINING
 
 DATASETS: Mapping[str, Description] = {entry.name: entry for entry in (*TRAINING, *EVALUATION)}
 """Description by name."""
