@@ -15,10 +15,10 @@ from research.rollouts.source import CurrentPolicy, Demonstrations, Source, Star
 from research.rollouts.tool import Answer, Calculator, Tool
 from research.rollouts.tool_sampler import ToolSampler
 from research.rollouts.transformers import TransformersSampler
-from research.rollouts.vllm import VLLMSampler
-from research.rollouts.vllm_nccl import NCCLRoute
-from research.rollouts.vllm_routes import CheckpointRoute, Route
-from research.rollouts.vllm_server import VLLMServerSampler
+from research.rollouts.vllm.nccl import NCCLRoute
+from research.rollouts.vllm.routes import CheckpointRoute, Route
+from research.rollouts.vllm.sampler import VLLMSampler
+from research.rollouts.vllm.server import VLLMServerSampler
 
 __all__ = [
     "Answer",

@@ -29,7 +29,7 @@ def fake(tiny_policy: str) -> Iterator[FakeVLLM]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("research.rollouts.vllm_http.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("research.rollouts.vllm.http.POLL_SECONDS", 0.01)
 
 
 def served(fake: FakeVLLM, folder: Path, **more: Any) -> dict[str, Any]:

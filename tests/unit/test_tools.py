@@ -25,7 +25,7 @@ from research.rollouts import (
 )
 from research.rollouts.sampler import Turn, prompt_tokens
 from research.rollouts.tool import pieces_of
-from research.rollouts.vllm_requests import check_room
+from research.rollouts.vllm.requests import check_room
 from research.training.batch import assemble
 from research.training.measures import tool_measures
 from research.types import Completion, Group, Prompt, ToolCall

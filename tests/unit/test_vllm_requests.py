@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-import research.rollouts.vllm as sampler_module
-import research.rollouts.vllm_engine as engine_module
+import research.rollouts.vllm.engine as engine_module
+import research.rollouts.vllm.sampler as sampler_module
 from research.errors import UserError
 from research.policy import character_tokenizer
 from research.prompts.arithmetic import ALPHABET
 from research.rollouts import Decoding, VLLMSampler
-from research.rollouts.vllm_engine import Engine
-from research.rollouts.vllm_requests import adapter_settings, check_room, completion, sampling_parameters
+from research.rollouts.vllm.engine import Engine
+from research.rollouts.vllm.requests import adapter_settings, check_room, completion, sampling_parameters
 from research.types import Prompt
 
 TOKENIZER = character_tokenizer(ALPHABET)

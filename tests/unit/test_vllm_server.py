@@ -15,7 +15,7 @@ from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec
 from research.recipe import Recipe
 from research.rollouts import CheckpointRoute, Decoding, NCCLRoute, VLLMServerSampler
-from research.rollouts.vllm_nccl import TransferCalls
+from research.rollouts.vllm.nccl import TransferCalls
 from research.types import Prompt
 
 PROMPTS = [Prompt(id=str(k), text=f"{k}+{k}=", answer=str(2 * k)) for k in range(3)]
@@ -25,7 +25,7 @@ RELOAD, LABEL, COMPLETIONS = "/collective_rpc", "/update_weight_version", "/v1/c
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("research.rollouts.vllm_http.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("research.rollouts.vllm.http.POLL_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ class TestSync:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("research.rollouts.vllm_routes.SHARD_BYTES", 20_000)
+        monkeypatch.setattr("research.rollouts.vllm.routes.SHARD_BYTES", 20_000)
         sampler = make(policy)
         sampler.sync(0)
         files = sorted(tmp_path.rglob("*.safetensors"))
@@ -360,7 +360,7 @@ class TestSync:
             raise OSError(28, "No space left on device")
 
         sampler = make(policy)
-        monkeypatch.setattr("research.rollouts.vllm_routes.save_file", full)
+        monkeypatch.setattr("research.rollouts.vllm.routes.save_file", full)
         with pytest.raises(UserError, match=r"cannot write the policy's weights to .*version-0: .*No space left"):
             sampler.sync(0)
 

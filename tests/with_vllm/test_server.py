@@ -21,8 +21,8 @@ from research.policy import LoRA, Policy, PolicySpec, TinyModel, character_token
 from research.prompts.arithmetic import ALPHABET
 from research.recipe import Recipe, instantiate
 from research.rollouts import CheckpointRoute, Decoding, VLLMServerSampler
-from research.rollouts.vllm_completions import Call, Completions
-from research.rollouts.vllm_http import Server
+from research.rollouts.vllm.completions import Call, Completions
+from research.rollouts.vllm.http import Server
 from research.runs.train import train, trainer_settings
 from research.tracking import merged_steps
 from research.training.batch import assemble

@@ -11,7 +11,7 @@ from fake_vllm import FakeVLLM
 from research.errors import UserError
 from research.policy import Policy, PolicySpec
 from research.rollouts import NCCLRoute
-from research.rollouts.vllm_http import Server
+from research.rollouts.vllm.http import Server
 
 pytestmark = pytest.mark.vllm
 

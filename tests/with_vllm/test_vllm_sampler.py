@@ -7,7 +7,7 @@ import pytest
 import torch
 from engines import FOREIGN, LONG, PARITY, PROMPTS, completions, gap, loaded, prove, saved, shake, started
 
-import research.rollouts.vllm as sampler_module
+import research.rollouts.vllm.sampler as sampler_module
 from research.errors import UserError
 from research.policy import Policy
 from research.rollouts import Decoding

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from research.component import require
 from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
 from research.rollouts.transformers import end_tokens
-from research.rollouts.vllm_engine import Engine, check_installed
-from research.rollouts.vllm_requests import adapter_settings, check_room, completion, sampling_parameters
+from research.rollouts.vllm.engine import Engine, check_installed
+from research.rollouts.vllm.requests import adapter_settings, check_room, completion, sampling_parameters
 from research.rollouts.weights import AdapterFolder, Counted, full_weights, is_adapted, save_shape
 from research.types import Completion, Group, Prompt
 

@@ -15,10 +15,10 @@ from research.component import require
 from research.errors import UserError
 from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
 from research.rollouts.transformers import end_tokens
-from research.rollouts.vllm_completions import Call, Completions, common_gaps
-from research.rollouts.vllm_http import Server, ServerError
-from research.rollouts.vllm_requests import check_room
-from research.rollouts.vllm_routes import Route, is_first_rank
+from research.rollouts.vllm.completions import Call, Completions, common_gaps
+from research.rollouts.vllm.http import Server, ServerError
+from research.rollouts.vllm.requests import check_room
+from research.rollouts.vllm.routes import Route, is_first_rank
 from research.rollouts.weights import is_adapted
 from research.types import Group, Prompt
 

@@ -8,8 +8,8 @@ from torch import Tensor, distributed
 
 from research.component import require
 from research.errors import UserError
-from research.rollouts.vllm_http import Server
-from research.rollouts.vllm_routes import Route
+from research.rollouts.vllm.http import Server
+from research.rollouts.vllm.routes import Route
 from research.rollouts.weights import full_weights, is_adapted, size
 
 

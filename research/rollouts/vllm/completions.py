@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from research.errors import UserError
 from research.rollouts.sampler import Decoding
-from research.rollouts.vllm_http import Server, ServerError
-from research.rollouts.vllm_requests import completion, sampling_parameters
+from research.rollouts.vllm.http import Server, ServerError
+from research.rollouts.vllm.requests import completion, sampling_parameters
 from research.types import Completion, Group, Prompt
 
 ANSWER: Mapping[str, Any] = {

@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 
 from research.component import require
 from research.errors import UserError
-from research.rollouts.vllm_http import Server, ServerError
+from research.rollouts.vllm.http import Server, ServerError
 from research.rollouts.weights import full_weights, is_adapted, save_adapter, size
 
 SHARD_BYTES = 4 * 1024**3
