@@ -20,7 +20,7 @@ from research.recipe_file import override, read_recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training import module as training
-from research.training.warm_start import resolve_path
+from research.training.warm_start.builtin import resolve_path
 
 
 def recipe_of(work: Work, precision: str) -> Recipe:

@@ -15,7 +15,7 @@ from research.ablation.search import FOUND, search_lines, with_found
 from research.ablation.search_trials import Search, say
 from research.ablation.stores import Stores
 from research.tracking import replace_text
-from research.training.warm_start import resolve_path
+from research.training.warm_start.builtin import resolve_path
 
 
 def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:

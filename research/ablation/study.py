@@ -14,7 +14,7 @@ from research.ablation.records import Runs, Trials
 from research.ablation.stores import Stores
 from research.errors import UserError
 from research.runs.folder import claim
-from research.training.warm_start import resolve_path
+from research.training.warm_start.builtin import resolve_path
 
 FAILURE = "failure.txt"
 

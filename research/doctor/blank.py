@@ -10,7 +10,7 @@ from research.errors import UserError
 from research.policy import PolicySpec, TinyModel, character_tokenizer, tiny_model
 from research.policy.adapters import with_adapters
 from research.prompts.arithmetic import ALPHABET
-from research.training.warm_start import BUILTIN
+from research.training.warm_start.builtin import BUILTIN
 
 QUANTIZED = 0.5 + (1 + 4 / 256) / 64
 """Bytes of a weight in NF4: half a byte, and a one-byte scale of each 64, with a float32 scale for 256 of those."""

@@ -14,7 +14,7 @@ from research.policy import PolicySpec, character_tokenizer
 from research.prompts import PromptData
 from research.prompts.arithmetic import ALPHABET
 from research.recipe import Recipe, constructed
-from research.training.warm_start import BUILTIN
+from research.training.warm_start.builtin import BUILTIN
 
 ASSUMED = 512
 """Tokens of the longest prompt where neither the data nor the tokenizer is at hand to count them."""

@@ -12,7 +12,7 @@ from research.doctor.estimate import state_bytes
 from research.errors import UserError
 from research.policy import PolicySpec
 from research.recipe import Recipe, constructed
-from research.training.warm_start import BUILTIN
+from research.training.warm_start.builtin import BUILTIN
 
 
 def refuse_impossible(recipe: Recipe) -> None:

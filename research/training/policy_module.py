@@ -24,7 +24,7 @@ from research.training.phases import Phases
 from research.training.ranks import Ranks
 from research.training.resume import restore, run_state, trained_weights
 from research.training.sync import Sync
-from research.training.warm_start import resolve_path
+from research.training.warm_start.builtin import resolve_path
 from research.types import Group, Prompt, UpdateBatch
 
 

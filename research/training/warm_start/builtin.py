@@ -22,7 +22,7 @@ from research.rollouts import Answer, Calculator
 from research.rollouts.tool import pieces_of, tokenized
 from research.seeding import derive_seed
 from research.training.progress import StepProgress, hush_lightning
-from research.training.sft import Demonstration, SFTModule, SFTSettings, batches
+from research.training.warm_start.sft import Demonstration, SFTModule, SFTSettings, batches
 from research.types import own_tokens
 
 
