@@ -83,9 +83,9 @@ def _doctor(known: Namespace, rest: list[str]) -> int:
 
 
 def _doctor_recipe(known: Namespace, rest: list[str]) -> int:
-    from research.doctor.advice import advise
-    from research.doctor.plan import given_prompts, plan
-    from research.doctor.tables import plan_table, refusal
+    from research.doctor.memory.advice import advise
+    from research.doctor.memory.plan import given_prompts, plan
+    from research.doctor.memory.tables import plan_table, refusal
     from research.recipe import parse
     from research.recipe_file import override, read_recipe
 

@@ -18,7 +18,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
 def _fit(known: Namespace, rest: list[str]) -> int:
     import torch
 
-    from research.doctor.refusal import refuse_impossible
+    from research.doctor.memory.refusal import refuse_impossible
     from research.recipe import parse
     from research.recipe_file import override, read_recipe
     from research.runs.callbacks import Mirroring

@@ -12,17 +12,17 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from research.cli import main
-from research.doctor import refusal
-from research.doctor.advice import advise
-from research.doctor.blank import blank_policy, parameter_bytes, stored_bytes
-from research.doctor.device import Device, device_of, read_bytes
-from research.doctor.estimate import estimate, estimate_kept, state_bytes
-from research.doctor.passes import LiveBytes, MicroBatch, Sampling, sampling_bytes, stand_ins, update_bytes
-from research.doctor.plan import Plan, Prompts, plan
-from research.doctor.refusal import refuse_impossible
-from research.doctor.tables import gib, plan_table
-from research.doctor.tables import refusal as sentence
-from research.doctor.workload import Workload, ranks_of
+from research.doctor.memory import refusal
+from research.doctor.memory.advice import advise
+from research.doctor.memory.blank import blank_policy, parameter_bytes, stored_bytes
+from research.doctor.memory.device import Device, device_of, read_bytes
+from research.doctor.memory.estimate import estimate, estimate_kept, state_bytes
+from research.doctor.memory.passes import LiveBytes, MicroBatch, Sampling, sampling_bytes, stand_ins, update_bytes
+from research.doctor.memory.plan import Plan, Prompts, plan
+from research.doctor.memory.refusal import refuse_impossible
+from research.doctor.memory.tables import gib, plan_table
+from research.doctor.memory.tables import refusal as sentence
+from research.doctor.memory.workload import Workload, ranks_of
 from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec
 from research.recipe import Recipe, constructed

@@ -2,8 +2,8 @@
 
 from rich.table import Table
 
-from research.doctor.advice import Advice
-from research.doctor.plan import Plan
+from research.doctor.memory.advice import Advice
+from research.doctor.memory.plan import Plan
 
 
 def gib(size: int) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from research.doctor.estimate import estimate_kept
-from research.doctor.plan import Plan, Prompts, plan, workload
+from research.doctor.memory.estimate import estimate_kept
+from research.doctor.memory.plan import Plan, Prompts, plan, workload
 from research.recipe import Recipe
 from research.recipe_file import override
 

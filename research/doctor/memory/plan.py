@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from research.doctor.device import device_of
-from research.doctor.estimate import Estimate, estimate
-from research.doctor.workload import Workload, ranks_of
+from research.doctor.memory.device import device_of
+from research.doctor.memory.estimate import Estimate, estimate
+from research.doctor.memory.workload import Workload, ranks_of
 from research.errors import UserError
 from research.policy import PolicySpec, character_tokenizer
 from research.prompts import PromptData

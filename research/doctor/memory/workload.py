@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from research.doctor.device import Device
-from research.doctor.passes import MicroBatch, Sampling
+from research.doctor.memory.device import Device
+from research.doctor.memory.passes import MicroBatch, Sampling
 from research.errors import UserError
 from research.prompts import PromptData
 from research.rollouts import CompactSampler, TransformersSampler

@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from research.doctor.blank import parameter_bytes, put_stand_ins
+from research.doctor.memory.blank import parameter_bytes, put_stand_ins
 from research.policy.logprobs import LOGITS, values_from_hidden
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from research.doctor.blank import blank_model, blank_policy, body_bytes, parameter_bytes, stored_bytes
-from research.doctor.passes import sampling_bytes, stand_ins, update_bytes
-from research.doctor.workload import Workload
+from research.doctor.memory.blank import blank_model, blank_policy, body_bytes, parameter_bytes, stored_bytes
+from research.doctor.memory.passes import sampling_bytes, stand_ins, update_bytes
+from research.doctor.memory.workload import Workload
 from research.policy import PolicySpec
 from research.rollouts import StartPolicy, VLLMSampler
 
@@ -61,7 +61,7 @@ def estimate(work: Workload) -> Estimate:
     """Every part of a step's memory on one device.
 
     Weights, gradients and moments are counted on the model's own parameters; activations and the key-value cache are
-    what the model's operators make on tensors of the step's shapes (`research.doctor.passes`).
+    what the model's operators make on tensors of the step's shapes (`research.doctor.memory.passes`).
 
     Raises: UserError if the model's configuration cannot be read.
     """

@@ -6,9 +6,9 @@ from typing import Any
 import psutil
 import torch
 
-from research.doctor.blank import read_config
-from research.doctor.device import Device, device_of
-from research.doctor.estimate import state_bytes
+from research.doctor.memory.blank import read_config
+from research.doctor.memory.device import Device, device_of
+from research.doctor.memory.estimate import state_bytes
 from research.errors import UserError
 from research.policy import PolicySpec
 from research.recipe import Recipe, constructed
