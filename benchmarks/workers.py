@@ -21,7 +21,7 @@ from time import perf_counter
 import pandas as pd
 import psutil
 
-from research.ablation.outputs import cpu_name, git_state
+from research.provenance import cpu_name, git_state
 
 STUDY = Path(__file__).parents[1] / "experiments" / "ablations" / "length_bias.yaml"
 

@@ -35,7 +35,7 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
 def _ablate(known: Namespace, rest: list[str]) -> int:
     from research.ablation.executors import last_line, make_executor
     from research.ablation.plan import make_plan
-    from research.ablation.study import run_study
+    from research.ablation.run import run_study
     from research.tracking import without_password
 
     spec = _spec(known)
@@ -47,7 +47,7 @@ def _ablate(known: Namespace, rest: list[str]) -> int:
         return 0
     stores, resources = _stores(known, folder.parent), _resources(known, options, folder / "cells")
     if spec.search is not None and not plan.spec.found:
-        from research.ablation.searching import run_search
+        from research.ablation.search.run import run_search
 
         run_search(plan, stores, make_executor(known.executor, resources))
         plan = make_plan(spec, folder, overrides)

@@ -10,7 +10,7 @@ import psutil
 import torch
 from rich.table import Table
 
-from research.ablation.outputs import cpu_name
+from research.provenance import cpu_name
 
 PACKAGES = ("torch", "lightning", "transformers", "peft", "datasets", "optuna", "mlflow", "jsonargparse", "vllm", "trl")
 

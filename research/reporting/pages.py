@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from research.ablation.outputs import git_state
+from research.provenance import git_state
 
 PACKAGES = ("torch", "transformers", "lightning")
 

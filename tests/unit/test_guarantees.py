@@ -11,8 +11,8 @@ from research.ablation.designs import design_cells
 from research.ablation.executors import Executor, Job, Outcome, Resources
 from research.ablation.guarantees import check_baseline, check_single_changes
 from research.ablation.interrupts import Interrupts
-from research.ablation.null import prove_null
 from research.ablation.spec import StudySpec
+from research.ablation.unchanged import prove_null
 from research.recipe import Recipe
 from research.runs.fit import fit
 

@@ -17,9 +17,9 @@ from research.ablation.executors.local import Worker
 from research.ablation.live import StudyView
 from research.ablation.plan import Plan, Run
 from research.ablation.records import Runs, Trials
+from research.ablation.run import _State
 from research.ablation.spec import StudySpec, read_study
 from research.ablation.stores import Stores
-from research.ablation.study import _State
 from research.recipe import Recipe
 
 STUDY = {

@@ -11,15 +11,15 @@ import yaml
 from conftest import refused
 from mlflow import MlflowClient
 
-from research.ablation import searching
 from research.ablation.executors import Executor, Job, Outcome, Resources
 from research.ablation.executors.base import STOP
+from research.ablation.folder.study_file import study_record
 from research.ablation.nodes import at, differences
-from research.ablation.outputs import study_record
 from research.ablation.plan import Plan, Run, make_plan
 from research.ablation.records import Runs, identity
-from research.ablation.search import FOUND, search_lines, with_found
-from research.ablation.searching import run_search
+from research.ablation.search.places import FOUND, search_lines, with_found
+from research.ablation.search.places import run as searching
+from research.ablation.search.run import run_search
 from research.ablation.spec import read_study
 from research.ablation.stores import Stores
 from research.tracking import METRICS, RESULT, merged_steps

@@ -18,7 +18,8 @@ from research.ablation.executors import Outcome, last_line
 from research.ablation.nodes import compose
 from research.ablation.plan import Plan, Run
 from research.ablation.records import ATTEMPTS, Runs, identity
-from research.ablation.search import Place, SearchSpec
+from research.ablation.search.declared import SearchSpec
+from research.ablation.search.places import Place
 from research.ablation.stores import Stores
 from research.errors import UserError
 from research.recipe import Recipe

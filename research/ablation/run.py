@@ -3,15 +3,16 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from research.ablation.drive import drive
 from research.ablation.executors import Executor, Job, Outcome
+from research.ablation.folder.provenance import record_provenance
+from research.ablation.folder.tables import write_outputs
 from research.ablation.interrupts import Interrupts
 from research.ablation.live import StudyView
-from research.ablation.null import prove_null
-from research.ablation.outputs import record_provenance, write_outputs
+from research.ablation.loop import drive
 from research.ablation.plan import Plan, Run
 from research.ablation.records import Runs, Trials
 from research.ablation.stores import Stores
+from research.ablation.unchanged import prove_null
 from research.errors import UserError
 from research.runs.folder import claim
 from research.training.warm_start.builtin import resolve_path

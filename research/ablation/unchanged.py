@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.ablation.drive import drive
 from research.ablation.executors import Executor, Job, Outcome, last_line
 from research.ablation.interrupts import Interrupts
+from research.ablation.loop import drive
 from research.errors import UserError
 from research.recipe import Recipe
 from research.tracking import merged_steps, replace_text

@@ -1,0 +1,32 @@
+"""What a run's numbers lead back to: code, packages, config, data, and its record in MLflow."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from research.ablation.plan import Run
+from research.provenance import PACKAGES, git_state
+from research.tracking import RESULT, replace_text
+
+
+def provenance_row(run: Run, mlflow_ids: Mapping[str, str]) -> dict[str, Any]:
+    """What a run's numbers lead back to."""
+    path = run.folder / "provenance.json"
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    hashes = json.loads((run.folder / RESULT).read_text())["data_hashes"] if run.complete else {}
+    return {
+        "run": run.id,
+        "mlflow_run_id": mlflow_ids.get(run.id, ""),
+        "config_hash": run.recipe.digest,
+        "data_hash": "-".join(hashes.values()),
+        **recorded,
+    }
+
+
+def record_provenance(run: Run) -> None:
+    """Note, when a run is begun, which code and which packages it is begun with."""
+    path = run.folder / "provenance.json"
+    if not path.exists():
+        versions = " ".join(f"{package} {version(package)}" for package in PACKAGES)
+        replace_text(path, json.dumps({"commit": git_state()["commit"], "versions": versions}))

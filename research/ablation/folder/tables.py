@@ -1,0 +1,74 @@
+"""What a study leaves in its results folder: study.yaml, runs.csv, curves.csv, items.csv, provenance.csv."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from research.ablation.executors import last_line
+from research.ablation.folder.provenance import provenance_row
+from research.ablation.folder.study_file import study_record
+from research.ablation.plan import Plan, Run
+from research.tracking import ITEMS, RESULT, merged_steps, read_lines, replace_text
+
+
+def write_outputs(plan: Plan, *, command: str, failures: Mapping[str, str], mlflow_ids: Mapping[str, str]) -> None:
+    """Write the study's files from its run folders; missing runs are rows without numbers."""
+    replace_text(
+        plan.folder / "study.yaml", yaml.safe_dump(study_record(plan, command), sort_keys=False, allow_unicode=True)
+    )
+    write_csv(plan.folder / "runs.csv", [run_row(run, failures) for run in plan.runs])
+    write_csv(plan.folder / "curves.csv", [row for run in plan.runs for row in curve_rows(run)])
+    write_csv(plan.folder / "items.csv", [row for run in plan.runs for row in item_rows(run)])
+    write_csv(plan.folder / "provenance.csv", [provenance_row(run, mlflow_ids) for run in plan.runs])
+
+
+def run_row(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
+    """One row of runs.csv."""
+    row: dict[str, Any] = {
+        "run": run.id,
+        "cell": run.cell.id,
+        "seed": run.seed,
+        "status": "complete",
+        **run.cell.levels,
+    }
+    if not run.complete:
+        reason = failures.get(run.id, "")
+        return {**row, "status": f"missing: {last_line(reason)}" if reason else "missing"}
+    result = json.loads((run.folder / RESULT).read_text())
+    metrics = {name: value for name, value in result["last"].items() if not name.startswith("time/")}
+    start = {f"start/{name}": value for name, value in result["start"].items()}
+    first = {f"first/{name}": value for name, value in result.get("first", {}).items()}
+    return {**row, **metrics, **start, **first, **result["seconds"], **result.get("memory", {})}
+
+
+def curve_rows(run: Run) -> list[dict[str, Any]]:
+    """The run's metrics, a row a step, without times."""
+    return [
+        {"run": run.id, "step": step, **{k: v for k, v in metrics.items() if not k.startswith("time/")}}
+        for step, metrics in merged_steps(run.folder).items()
+    ]
+
+
+def item_rows(run: Run) -> list[dict[str, Any]]:
+    """The first and the last evaluation, item by item."""
+    lines = read_lines(run.folder / ITEMS)
+    return [
+        {"run": run.id, "step": line["step"], **item} for line in (lines[:1] + lines[1:][-1:]) for item in line["items"]
+    ]
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of any columns as a table; what a row lacks is empty."""
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns.update(dict.fromkeys(row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(path, text.getvalue())
