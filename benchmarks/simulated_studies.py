@@ -24,7 +24,7 @@ from scipy import stats
 from scipy.special import expit
 
 from research.ablation.designs import Cell
-from research.reporting.factorial import factor_effects
+from research.reporting.analysis.factorial import factor_effects
 from research.statistics import (
     bootstrap_interval,
     crossed_interval,

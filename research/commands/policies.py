@@ -88,7 +88,7 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def _evaluate(known: Namespace, rest: list[str]) -> int:
-    from research.reporting.evaluations import evaluation_table
+    from research.reporting.pages.evaluations import evaluation_table
     from research.runs.evaluate import evaluated, find_target
     from research.runs.fit import first_rank
 
@@ -114,8 +114,8 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 
 def _compare(known: Namespace, rest: list[str]) -> int:
     from research.evaluation.comparison import compare
-    from research.reporting.comparison_page import comparison_page
-    from research.reporting.evaluations import comparison_table
+    from research.reporting.pages.comparison import comparison_page
+    from research.reporting.pages.evaluations import comparison_table
     from research.runs.evaluate import records_of
     from research.tracking import replace_text
 
@@ -141,8 +141,8 @@ def _samples_arguments(parser: ArgumentParser) -> None:
 def _samples(known: Namespace, rest: list[str]) -> int:
     from research.recipe import parse
     from research.recipe_file import override
-    from research.reporting.sample_page import samples_table, write_page
-    from research.reporting.samples import draw_samples
+    from research.reporting.pages.samples.draw import draw_samples
+    from research.reporting.pages.samples.page import samples_table, write_page
     from research.runs.evaluate import START, find_target
     from research.runs.fit import first_rank
 

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from research.ablation.plan import Plan
 from research.ablation.search.places import search_lines
-from research.reporting.factorial import FACTORIALS
-from research.reporting.folder import Results, as_number, read_results
+from research.reporting.analysis.factorial import FACTORIALS
+from research.reporting.analysis.results import Results, as_number, read_results
 from research.reporting.numbers import NONE, count, number
 from research.statistics import POWER, detectable_gain
 

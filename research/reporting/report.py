@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from research.reporting.analysis import Analysis, analyse
-from research.reporting.beside import beside, beside_title
-from research.reporting.cautions import other_starts, unequal_data
-from research.reporting.conflicts import conflicts_section
-from research.reporting.cost_section import cost_tables
-from research.reporting.design import design_section
+from research.reporting.analysis.analysis import Analysis, analyse
 from research.reporting.document import Document, Figure, Section, title_anchor
-from research.reporting.exports import write_tables
-from research.reporting.figures import draw_all
-from research.reporting.item_section import items_section
-from research.reporting.learning_section import learning_tables
+from research.reporting.figures.draw import draw_all
 from research.reporting.numbers import NONE, count
-from research.reporting.report_page import report_page
-from research.reporting.sentences import caption, findings
-from research.reporting.setting import setting
-from research.reporting.tables import COSTS, FINALS, TIMES, factors_table, main_table, means_table, start_table
-from research.reporting.trace import gains_table, runs_table
+from research.reporting.pages.exports import write_tables
+from research.reporting.pages.report import report_page
+from research.reporting.paper_tables.conflicts import conflicts_section
+from research.reporting.sections.cautions import other_starts, unequal_data
+from research.reporting.sections.costs import cost_tables
+from research.reporting.sections.design import design_section
+from research.reporting.sections.findings import caption, findings
+from research.reporting.sections.items import items_section
+from research.reporting.sections.learning import learning_tables
+from research.reporting.sections.papers import beside, beside_title
+from research.reporting.sections.setting import setting
+from research.reporting.sections.tables import COSTS, FINALS, TIMES, factors_table, main_table, means_table, start_table
+from research.reporting.sections.trace import gains_table, runs_table
 
 VERDICTS = (
     "Verdict: *same direction* if our interval excludes 0 and our gain has the sign of the paper's, *opposite* if it "

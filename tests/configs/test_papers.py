@@ -9,9 +9,9 @@ from research.ablation.designs import Cell
 from research.ablation.spec import read_study
 from research.catalogue import discover
 from research.errors import UserError
-from research.reporting.conflicts import concerning, read_conflicts
-from research.reporting.folder import read_study as read_record
-from research.reporting.paper import match, open_paper, read_paper
+from research.reporting.analysis.results import read_study as read_record
+from research.reporting.paper_tables.conflicts import concerning, read_conflicts
+from research.reporting.paper_tables.paper import match, open_paper, read_paper
 
 CONFLICTS = EXPERIMENTS / "papers" / "conflicts.yaml"
 PAPERS = sorted(set((EXPERIMENTS / "papers").glob("*.yaml")) - {CONFLICTS})

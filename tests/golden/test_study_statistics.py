@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmarks.simulated_studies import EFFECTS, World, coverage, factorial, false_positives, power
 from research.ablation.designs import Cell
-from research.reporting.factorial import factor_effects
+from research.reporting.analysis.factorial import factor_effects
 from research.statistics import (
     binomial_variance,
     bootstrap_interval,

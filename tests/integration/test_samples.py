@@ -10,8 +10,8 @@ import yaml
 
 from research.cli import main
 from research.recipe import Recipe, parse
-from research.reporting.quantities import ADVANTAGE, ENTROPY
-from research.reporting.samples import draw_samples
+from research.reporting.pages.samples.draw import draw_samples
+from research.reporting.pages.samples.quantities import ADVANTAGE, ENTROPY
 from research.runs.fit import fit
 
 SHORT = {"run.steps": 1, "run.evaluate_every": 1}

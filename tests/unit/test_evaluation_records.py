@@ -15,7 +15,7 @@ from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import Record, item_of
 from research.evaluation.reflection import checks_itself, reflects
 from research.evaluation.summary import over_items, seed_interval, summarize, uncertainty, vote
-from research.reporting.comparison_page import comparison_page
+from research.reporting.pages.comparison import comparison_page
 from research.statistics import t_interval
 from research.types import Completion, Group, Prompt
 

@@ -8,7 +8,7 @@ from conftest import refused
 
 from research.ablation.designs import Cell, design_cells
 from research.ablation.fractions import aliases_of, best_generators, best_of_resolution, fraction, read_generators
-from research.reporting.factorial import factor_effects
+from research.reporting.analysis.factorial import factor_effects
 
 # Box, Hunter and Hunter 2005, table 6.22: resolution of the best fraction of n factors in so many runs.
 RESOLUTIONS = {

@@ -11,15 +11,15 @@ import yaml
 from test_reporting import MADE_UP, METRIC, study, write_csv, write_study
 
 from research.reporting import write_report
-from research.reporting.analysis import analyse
-from research.reporting.curves import draw_curves
-from research.reporting.design import design_section
+from research.reporting.analysis.analysis import analyse
+from research.reporting.analysis.results import read_study
 from research.reporting.document import Document, Linked, Section, Table, title_anchor
-from research.reporting.exports import plain
-from research.reporting.folder import read_study
-from research.reporting.report_page import report_page
-from research.reporting.tables import main_table
-from research.reporting.tradeoffs import draw_interactions
+from research.reporting.figures.curves import draw_curves
+from research.reporting.figures.tradeoffs import draw_interactions
+from research.reporting.pages.exports import plain
+from research.reporting.pages.report import report_page
+from research.reporting.sections.design import design_section
+from research.reporting.sections.tables import main_table
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 HOSTILE = '<script>alert("1")</script> & a_b'

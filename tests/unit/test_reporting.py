@@ -12,9 +12,9 @@ from rich.console import Console
 
 from research.errors import UserError
 from research.reporting import terminal_table, write_report
-from research.reporting.analysis import analyse
-from research.reporting.sentences import caption
-from research.reporting.tables import factors_table
+from research.reporting.analysis.analysis import analyse
+from research.reporting.sections.findings import caption
+from research.reporting.sections.tables import factors_table
 
 METRIC = "evaluation/avg_at_k"
 PAPER = "experiments/papers/dapo_table1.yaml"

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from research.reporting.analysis import analyse
-from research.reporting.cost_section import cost_tables
-from research.reporting.costs import costs
+from research.reporting.analysis.analysis import analyse
+from research.reporting.analysis.costs import costs
+from research.reporting.analysis.learning import collapse, crossing, learning
+from research.reporting.analysis.results import read_results
 from research.reporting.document import Table
-from research.reporting.folder import read_results
-from research.reporting.item_section import items_section
-from research.reporting.learning import collapse, crossing, learning
-from research.reporting.learning_section import learning_tables
+from research.reporting.sections.costs import cost_tables
+from research.reporting.sections.items import items_section
+from research.reporting.sections.learning import learning_tables
 
 METRIC = "evaluation/avg_at_k"
 RIGHT = {("a", 0): (2, 0), ("a", 1): (4, 0), ("b", 0): (4, 2), ("b", 1): (4, 4)}

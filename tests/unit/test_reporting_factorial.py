@@ -3,7 +3,7 @@
 import pytest
 
 from research.ablation.designs import Cell
-from research.reporting.factorial import factor_effects
+from research.reporting.analysis.factorial import factor_effects
 
 
 def grid(**factors: list[str]) -> list[Cell]:

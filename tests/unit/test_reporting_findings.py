@@ -8,14 +8,14 @@ import pytest
 import yaml
 from test_reporting_depth import METRIC, study
 
-from research.reporting.analysis import analyse
-from research.reporting.cautions import collapses, other_starts, unequal_data
-from research.reporting.learning_section import learning_tables
+from research.reporting.analysis.analysis import analyse
 from research.reporting.numbers import listed
 from research.reporting.report import report
-from research.reporting.sentences import caption, findings
-from research.reporting.setting import setting
-from research.reporting.tables import main_table
+from research.reporting.sections.cautions import collapses, other_starts, unequal_data
+from research.reporting.sections.findings import caption, findings
+from research.reporting.sections.learning import learning_tables
+from research.reporting.sections.setting import setting
+from research.reporting.sections.tables import main_table
 
 
 def changed(folder: Path, table: str, run: str, **values: Any) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from test_reporting import METRIC, PAPER, study, write_csv, write_study
 
-from research.reporting.analysis import analyse
+from research.reporting.analysis.analysis import analyse
 from research.reporting.document import Table
-from research.reporting.exports import write_tables
-from research.reporting.latex import PACKAGES, Float, escaped, latex
-from research.reporting.typeset import floats
+from research.reporting.pages.exports import write_tables
+from research.reporting.pages.latex import PACKAGES, Float, escaped, latex
+from research.reporting.pages.typeset import floats
 
 PDFLATEX = shutil.which("pdflatex")
 NAME = "~5 % & a_b #1 $x^2$ {y} \\z <0.001 | ε = 10⁻⁶ × 2 “ü” ★"

@@ -6,7 +6,7 @@ import pytest
 
 from research.ablation.designs import Cell
 from research.errors import UserError
-from research.reporting.paper import Counterparts, Paper, match, read_paper
+from research.reporting.paper_tables.paper import Counterparts, Paper, match, read_paper
 
 DAPO = Path(__file__).parents[2] / "experiments" / "papers" / "dapo_table1.yaml"
 STEPS = {

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from research.policy import character_tokenizer
-from research.reporting.colours import BINS, Scale, contrast, scale_of
-from research.reporting.quantities import (
+from research.reporting.pages.samples.colours import BINS, Scale, contrast, scale_of
+from research.reporting.pages.samples.draw import Sample, SampledGroup, Samples
+from research.reporting.pages.samples.page import page, samples_table
+from research.reporting.pages.samples.quantities import (
     ADVANTAGE,
     CREDIT,
     DEVIATION,
@@ -19,9 +21,7 @@ from research.reporting.quantities import (
     WEIGHT,
     token_values,
 )
-from research.reporting.sample_page import page, samples_table
-from research.reporting.samples import Sample, SampledGroup, Samples
-from research.reporting.token_texts import token_texts
+from research.reporting.pages.samples.token_texts import token_texts
 from research.training.inspection import Inspected
 from research.types import Completion, Group, Prompt, UpdateBatch
 

@@ -1,0 +1,1 @@
+"""What a study's tables say: gains and their intervals, by item, at equal cost, along the way."""

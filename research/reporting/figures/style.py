@@ -1,0 +1,110 @@
+"""How figures look: colours that the colour-blind tell apart, fonts that stay readable at the width of a README."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from textwrap import fill
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from research.reporting.analysis.analysis import Analysis
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1b1b1b", "#8A7B00")
+"""Okabe and Ito's palette for the colour-blind, its yellow darkened to be seen on white."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DPI = 150
+ENTRY_INCHES = 0.26
+"""Height of a legend's entry."""
+LINES = ("-", "--", ":", "-.")
+INK = "#1b1b1b"
+"""Text, axes, and the cell whose colour is black; the page's own colour of text in a page."""
+GRID = "#e6e6e6"
+FAINT = "#7a7a7a"
+"""What is there to compare with; between black and white, so that it is seen on both."""
+THEMED = {INK: "currentColor", GRID: "var(--line)"}
+"""Colours that a page sets, so that a drawing can be read on light and on dark."""
+STYLE: dict[Any, Any] = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def looks(analysis: Analysis) -> dict[str, tuple[str, str, str]]:
+    """Cell id to colour, marker and line; where a colour comes again, the other two are others."""
+    n = len(COLOURS)
+    return {
+        summary.cell.id: (COLOURS[k % n], MARKERS[(k + k // n) % len(MARKERS)], LINES[k // n % len(LINES)])
+        for k, summary in enumerate(analysis.summaries)
+    }
+
+
+def metric_scale(analysis: Analysis) -> tuple[float, str]:
+    """The factor and the unit by which the study's metric is drawn."""
+    return (100.0, ", %") if analysis.percent else (1.0, "")
+
+
+def wrapped(label: str, width: int = 34) -> str:
+    """A label on as many lines as it takes: a cell of a factorial is named after all its levels."""
+    return "\n".join(fill(line, width) for line in label.splitlines())
+
+
+def legend(figure: Figure, ax: Axes, *, inside_up_to: int = 4) -> None:
+    """Inside the axes for few entries, beside them for more; the figure grows where these do not fit."""
+    handles, labels = ax.get_legend_handles_labels()
+    labels = [wrapped(label, 40) for label in labels]
+    if len(labels) > inside_up_to:
+        lines = sum(label.count("\n") + 1 for label in labels)
+        figure.set_figheight(max(figure.get_figheight(), ENTRY_INCHES * (lines + 2)))
+        figure.legend(handles, labels, loc="outside right center")
+    elif labels:
+        ax.legend(handles, labels, loc="best")
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Below all axes, in as many columns as fit; the figure grows by as much."""
+    entry = 0.6 + 0.1 * max(len(label) for label in labels)
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
+    figure.set_figheight(figure.get_figheight() + ENTRY_INCHES * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def start_line(draw: Callable[..., object], analysis: Analysis, *, scale: float) -> None:
+    """The warm start's metric as a dashed line, by `axhline` or `axvline`."""
+    if analysis.start.n:
+        draw(scale * analysis.start.mean, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.3, label="Warm start")
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element to stand in a page.
+
+    Args:
+        figure: what was drawn.
+        name: makes its ids differ from those of the page's other drawings.
+
+    Returns: the element: transparent, ink and grid in the page's colours, the same text for the same figure.
+    """
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    for colour, themed in THEMED.items():
+        svg = svg.replace(colour, themed)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)

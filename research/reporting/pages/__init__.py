@@ -1,0 +1,1 @@
+"""What a reader opens: HTML pages, LaTeX tables, and tables for the terminal."""

@@ -1,0 +1,85 @@
+"""A report's tables as files: CSV with plain numbers to compute with, LaTeX and Markdown to set in a text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from research.reporting.analysis.analysis import Analysis
+from research.reporting.document import Table
+from research.reporting.pages.latex import latex
+from research.reporting.pages.typeset import floats
+from research.reporting.sections.tables import COSTS, TIMES, main_table
+from research.statistics import Interval
+
+
+def write_tables(analysis: Analysis, folder: Path) -> None:
+    """Write the main table, the effects and the costs, replacing earlier ones.
+
+    Args:
+        analysis: the study.
+        folder: where main.csv, effects.csv, costs.csv and their .tex files go, and main.md; made if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("*.csv"), *folder.glob("*.tex"), *folder.glob("*.md")):
+        old.unlink()
+    for name, shown in floats(analysis).items():
+        (folder / f"{name}.tex").write_text(latex(shown), encoding="utf-8")
+    (folder / "main.md").write_text(plain(main_table(analysis)).markdown() + "\n", encoding="utf-8")
+    numbers = {"main": _cells(analysis), "effects": _effects(analysis), "costs": _costs(analysis)}
+    for name, rows in numbers.items():
+        if rows:
+            pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+
+
+def plain(table: Table) -> Table:
+    """The table without its links and anchors, for a text that does not have what they lead to."""
+    return Table(head=table.head, rows=tuple(tuple(map(str.__str__, row)) for row in table.rows), words=table.words)
+
+
+def _spread(name: str, value: Interval) -> dict[str, Any]:
+    return {f"{name}_mean": value.mean, f"{name}_low": value.low, f"{name}_high": value.high, f"{name}_seeds": value.n}
+
+
+def _cells(analysis: Analysis) -> list[dict[str, Any]]:
+    """A row a cell: the metric in its own unit, not in percent."""
+    return [
+        {
+            "cell": summary.cell.id,
+            "label": summary.cell.label,
+            **summary.cell.levels,
+            "metric": analysis.results.study.metric,
+            **_spread("metric", summary.metric),
+            **_spread("over_start", summary.over_start),
+            "paper": summary.paper.value if summary.paper else None,
+        }
+        for summary in analysis.summaries
+    ]
+
+
+def _effects(analysis: Analysis) -> list[dict[str, Any]]:
+    """A row a comparison; positive is better."""
+    return [
+        {
+            "cell": effect.cell.id,
+            "reference": effect.reference.id,
+            **_spread("gain", effect.gain),
+            "p_holm": effect.p,
+            "paper_gain": effect.paper_gain,
+            "verdict": effect.verdict,
+        }
+        for effect in analysis.effects
+    ]
+
+
+def _costs(analysis: Analysis) -> list[dict[str, Any]]:
+    """A row a cell: the mean of every cost over its complete runs, in the unit of runs.csv."""
+    results = analysis.results
+    kept = [column for column in (*COSTS, *TIMES) if column in results.runs]
+    rows = []
+    for summary in analysis.summaries:
+        found: Mapping[str, Mapping[int, float]] = {c: results.by_seed(summary.cell.id, c) for c in kept}
+        means = {c: sum(v.values()) / len(v) if v else None for c, v in found.items()}
+        rows.append({"cell": summary.cell.id, "label": summary.cell.label, **means})
+    return rows if kept else []

@@ -1,0 +1,1 @@
+"""The papers' tables and the conflicts between sources, read from files under experiments/papers."""

@@ -1,0 +1,97 @@
+"""Known conflicts between and within the sources, and which of them concern a study."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from research.errors import UserError
+from research.reporting.analysis.results import Study, get, read_yaml
+from research.reporting.document import Section, Table
+from research.reporting.paper_tables.paper import find_file
+from research.reporting.sections.papers import linked_sources
+
+FILE = "experiments/papers/conflicts.yaml"
+MARKS = ("conflict", "unconfirmed", "analysis")
+"""Two sources differ; no source says it; a source's numbers do not fit together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """Something on which sources disagree, or which none of them settles."""
+
+    about: str
+    mark: str
+    """One of `MARKS`."""
+    says: str
+    """What one source says, and which."""
+    against: str
+    """What another says, or what is open."""
+    here: str
+    """What this harness does about it; empty if it does nothing."""
+    components: frozenset[str]
+    recipes: frozenset[str]
+    papers: frozenset[str]
+
+
+def read_conflicts(path: Path) -> tuple[Conflict, ...]:
+    """Read the file of conflicts.
+
+    Raises: UserError if it is missing or malformed.
+    """
+    try:
+        return tuple(_conflict(node, path) for node in get(read_yaml(path), "conflicts", path))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is malformed: {error}.") from None
+
+
+def _conflict(node: Mapping[str, Any], path: Path) -> Conflict:
+    about, mark = str(get(node, "about", path)), str(get(node, "mark", path))
+    concerns = get(node, "concerns", path)
+    if mark not in MARKS:
+        raise UserError(f"{path}: the mark of '{about}' is one of {', '.join(MARKS)}, not '{mark}'.")
+    named = {key: frozenset(map(str, concerns.get(key) or [])) for key in ("components", "recipes", "papers")}
+    says, against, here = (str(node.get(key, "")).strip() for key in ("says", "against", "here"))
+    return Conflict(about=about, mark=mark, says=says, against=against, here=here, **named)
+
+
+def concerning(conflicts: tuple[Conflict, ...], study: Study) -> list[Conflict]:
+    """The conflicts about a component, a recipe or a paper that the study names."""
+    components = set(_class_names({"hold": study.hold, "factors": study.factors}))
+    levels = [node for factor in study.factors.values() if isinstance(factor, Mapping) for node in factor.values()]
+    recipes = {Path(node).stem for node in (study.base, *levels) if isinstance(node, str) and node}
+    papers = {Path(paper.partition("#")[0]).stem for paper in study.papers}
+    return [c for c in conflicts if c.components & components or c.recipes & recipes or c.papers & papers]
+
+
+def _class_names(node: Any) -> Iterator[str]:
+    """The class of every component in nested config nodes, without its module."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("class_path"), str):
+            yield node["class_path"].rpartition(".")[2]
+        for child in node.values():
+            yield from _class_names(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _class_names(child)
+
+
+def conflicts_section(study: Study, folder: Path) -> Section | None:
+    """The table of the conflicts that concern the study; None if none does, or if there is no file of them."""
+    try:
+        path = find_file(FILE, folder)
+    except UserError:
+        return None
+    found = concerning(read_conflicts(path), study)
+    if not found:
+        return None
+    rows = tuple(
+        (c.about, c.mark, linked_sources(c.says), linked_sources(c.against), linked_sources(c.here) or "—")
+        for c in found
+    )
+    table = Table(head=("About", "Kind", "A source says", "Against it, or open", "Here"), rows=rows, words=True)
+    note = (
+        "*Conflict*: two sources differ. *Unconfirmed*: no source that was read says it. *Analysis*: a source's own "
+        "numbers or statements do not fit together."
+    )
+    return Section(title="Known conflicts in the sources", blocks=(table, note))

@@ -1,0 +1,1 @@
+"""The sections of a report: its sentences and its tables."""
