@@ -13,8 +13,9 @@ from typing import Any
 from research.ablation.nodes import Nodes, at, compose, has
 from research.errors import UserError
 from research.recipe import SECTIONS
-from research.recipe_file import read_recipe, read_yaml
+from research.recipe_file import read_recipe
 from research.slots import component_classes
+from research.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from research.ablation.scale import Scale, read_scale
 from research.ablation.search.declared import SearchSpec, read_search
 from research.ablation.seeds import check_seeds
 from research.errors import UserError
-from research.recipe_file import read_recipe, read_yaml
+from research.recipe_file import read_recipe
+from research.yaml_file import read_yaml
 
 METHODS = "methods"
 """The design whose one factor has whole recipes as its levels."""

@@ -19,8 +19,9 @@ def _resolve(known: Namespace, rest: list[str]) -> int:
     from research.ablation.plan import make_plan
     from research.ablation.spec import at_scale, read_study
     from research.recipe import parse
-    from research.recipe_file import override, read_recipe, read_yaml
+    from research.recipe_file import override, read_recipe
     from research.reporting.planning import print_plan
+    from research.yaml_file import read_yaml
 
     if "factors" in read_yaml(known.recipe[0]):
         spec = read_study(known.recipe[0])

@@ -9,8 +9,8 @@ from research.reporting.figures.draw import draw_all
 from research.reporting.numbers import NONE, count
 from research.reporting.pages.exports import write_tables
 from research.reporting.pages.report import report_page
-from research.reporting.paper_tables.conflicts import conflicts_section
 from research.reporting.sections.cautions import other_starts, unequal_data
+from research.reporting.sections.conflicts import conflicts_section
 from research.reporting.sections.costs import cost_tables
 from research.reporting.sections.design import design_section
 from research.reporting.sections.findings import caption, findings
@@ -171,7 +171,6 @@ def _reproduce(analysis: Analysis) -> Section:
         commit += " **with uncommitted changes**: the commit alone does not give these numbers"
     facts = {
         "commit": commit,
-        **({"created": study.created} if study.created else {}),
         "base": f"`{study.base}`" if study.base else NONE,
         "design": study.design or NONE,
         "seeds": ", ".join(map(str, study.seeds)),

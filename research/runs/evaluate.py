@@ -11,11 +11,12 @@ from research.errors import UserError
 from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import SETTINGS, Record, item_of
 from research.recipe import Recipe, instantiate, parse
-from research.recipe_file import override, read_yaml
+from research.recipe_file import override
 from research.runs.fit import at_hand_over, first_rank
 from research.runs.folder import checkpoint_in
 from research.runs.train import trainer_settings
 from research.tracking import CONFIG
+from research.yaml_file import read_yaml
 
 START = "@start"
 """Behind a run folder: the policy that the run started from."""

@@ -6,10 +6,10 @@ import pytest
 from conftest import EXPERIMENTS
 
 from research.ablation.designs import Cell
+from research.ablation.folder.study_file import Study
 from research.ablation.spec import read_study
 from research.catalogue import discover
 from research.errors import UserError
-from research.reporting.analysis.results import read_study as read_record
 from research.reporting.paper_tables.conflicts import concerning, read_conflicts
 from research.reporting.paper_tables.paper import match, open_paper, read_paper
 
@@ -121,7 +121,7 @@ class TestConflicts:
 
         def about(text: str) -> set[str]:
             record.write_text(f"seeds: [0]\nmetric: {{name: m}}\ncells: [{{id: a}}]\n{text}\n")
-            return {conflict.about for conflict in concerning(conflicts, read_record(record))}
+            return {conflict.about for conflict in concerning(conflicts, Study.from_yaml(record))}
 
         gtpo = "normalisation set of GTPO's token rewards"
         assert about("base: ../reinforce_plus_plus.yaml") == set()

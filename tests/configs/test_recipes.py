@@ -11,7 +11,8 @@ from conftest import DYNAMIC, EXPERIMENTS, parsed, replaced
 
 from research.errors import UserError
 from research.recipe import Recipe, parse
-from research.recipe_file import overlay, override, read_recipe, read_yaml
+from research.recipe_file import overlay, override, read_recipe
+from research.yaml_file import read_yaml
 
 RECIPES = sorted([*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "models").glob("*.yaml")])
 HARDWARE = sorted((EXPERIMENTS / "hardware").glob("*.yaml"))

@@ -12,7 +12,7 @@ from research.ablation.nodes import differences
 from research.ablation.plan import Plan, make_plan
 from research.ablation.spec import StudySpec, at_scale, read_study
 from research.recipe import parse
-from research.recipe_file import read_yaml
+from research.yaml_file import read_yaml
 
 STUDIES = sorted((EXPERIMENTS / "ablations").glob("*.yaml"))
 LADDER = EXPERIMENTS / "ablations" / "dapo_ladder.yaml"

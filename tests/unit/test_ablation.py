@@ -11,6 +11,7 @@ import yaml
 from conftest import refused
 
 from research.ablation.designs import Cell, Comparison, design_cells
+from research.ablation.folder.study_file import Study
 from research.ablation.nodes import compose, differences
 from research.ablation.plan import Plan, make_plan
 from research.ablation.spec import read_study
@@ -24,6 +25,7 @@ THREE = {**TWO, "penalty": {"none": {}, "soft": {}}}
 
 RECIPES = {"method": {"RFT": {}, "Online RFT": {}, "GRPO": {}}}
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+RESULTS = EXPERIMENTS.parent / "results"
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
@@ -407,3 +409,8 @@ class TestWhatMethodsAreComparedWith:
     def test_against_nothing_else(self) -> None:
         with pytest.raises(UserError, match="against the first or the previous, got last"):
             design_cells("methods", RECIPES, "base", options={"against": "last"})
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/study.yaml")), ids=lambda path: path.parent.name)
+def test_a_study_file_is_written_as_it_was_read(path: Path):
+    assert Study.from_yaml(path).to_yaml() == path.read_text()

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from test_reporting import MADE_UP, METRIC, study, write_csv, write_study
 
+from research.ablation.folder.study_file import Study
 from research.reporting import write_report
 from research.reporting.analysis.analysis import analyse
-from research.reporting.analysis.results import read_study
 from research.reporting.document import Document, Linked, Section, Table, title_anchor
 from research.reporting.figures.curves import draw_curves
 from research.reporting.figures.tradeoffs import draw_interactions
@@ -161,12 +161,12 @@ def test_what_a_design_confounds_is_said(tmp_path: Path) -> None:
     record = tmp_path / "study.yaml"
     notes = {"aliases": {"resolution": 3, "defining_relation": ["I = ABC"], "clear_interactions": []}}
     record.write_text(yaml.safe_dump(study([0], None, **notes), sort_keys=False))
-    section = design_section(read_study(record))
+    section = design_section(Study.from_yaml(record))
     assert section is not None
     text = str(section.blocks[0])
     assert text.endswith("- resolution: 3\n- defining relation\n  - I = ABC\n- clear interactions: none")
     record.write_text(yaml.safe_dump(study([0], None)))
-    assert design_section(read_study(record)) is None
+    assert design_section(Study.from_yaml(record)) is None
 
 
 class TestDocument:

@@ -43,7 +43,6 @@ def study(seeds: list[int], paper: str | None, **changes: Any) -> dict[str, Any]
         "command": "research ablate experiments/ablations/made_up.yaml",
         "commit": "0123abc",
         "dirty": True,
-        "created": "2026-01-01T00:00:00",
         "design": "ladder",
         "base": "experiments/grpo.yaml",
         "seeds": seeds,
@@ -263,13 +262,16 @@ def break_csv(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "sentence"),
     [
-        (lambda f: (f / "study.yaml").unlink(), "There is no file"),
+        (lambda f: (f / "study.yaml").unlink(), "cannot read .*study.yaml: No such file"),
         (lambda f: (f / "runs.csv").unlink(), "There is no file"),
         (lambda f: (f / "study.yaml").write_text("a: [1"), "not valid YAML"),
-        (lambda f: (f / "study.yaml").write_text("- a"), "must be a mapping"),
+        (lambda f: (f / "study.yaml").write_text("- a"), "holds no mapping"),
         (lambda f: (f / "study.yaml").write_text("name: a"), "lacks the key"),
         (break_csv, "lacks the columns status"),
-        (lambda f: (f / "study.yaml").write_text(yaml.safe_dump(study([0], "nowhere.yaml"))), "no paper file"),
+        (
+            lambda f: (f / "study.yaml").write_text(yaml.safe_dump(study([0], "nowhere.yaml"))),
+            "there is no table .*papers/nowhere.yaml",
+        ),
         (
             lambda f: (f / "study.yaml").write_text(
                 yaml.safe_dump(study([0], None, comparisons=[{"cell": "9-no", "reference": "0-base"}]))

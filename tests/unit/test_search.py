@@ -13,12 +13,12 @@ from mlflow import MlflowClient
 
 from research.ablation.executors import Executor, Job, Outcome, Resources
 from research.ablation.executors.base import STOP
-from research.ablation.folder.study_file import study_record
+from research.ablation.folder.record import study_of
 from research.ablation.nodes import at, differences
 from research.ablation.plan import Plan, Run, make_plan
 from research.ablation.records import Runs, identity
+from research.ablation.search import run as searching
 from research.ablation.search.places import FOUND, search_lines, with_found
-from research.ablation.search.places import run as searching
 from research.ablation.search.run import run_search
 from research.ablation.spec import read_study
 from research.ablation.stores import Stores
@@ -203,7 +203,7 @@ class TestSearch:
         one, other = (run.recipe.config for run in after.runs[:2])
         assert set(differences(one, other)) == {ALPHA, NORM}
         assert "seed 100" in after.guarantees[-1]
-        assert study_record(after, "research ablate")["search"]["found"] == {
+        assert study_of(after, "research ablate").search["found"] == {
             place.id: found for place, found in zip(plan.searched, found_in(plan), strict=True)
         }
         assert search_lines(after.spec)[-1] == f"found for polarity: alpha2 {alphas['polarity']:.3g}"

@@ -7,20 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from research.ablation.executors import last_line
 from research.ablation.folder.provenance import provenance_row
-from research.ablation.folder.study_file import study_record
+from research.ablation.folder.record import copy_papers, study_of
+from research.ablation.folder.study_file import STUDY
 from research.ablation.plan import Plan, Run
 from research.tracking import ITEMS, RESULT, merged_steps, read_lines, replace_text
 
 
 def write_outputs(plan: Plan, *, command: str, failures: Mapping[str, str], mlflow_ids: Mapping[str, str]) -> None:
     """Write the study's files from its run folders; missing runs are rows without numbers."""
-    replace_text(
-        plan.folder / "study.yaml", yaml.safe_dump(study_record(plan, command), sort_keys=False, allow_unicode=True)
-    )
+    replace_text(plan.folder / STUDY, study_of(plan, command).to_yaml())
+    copy_papers(plan)
     write_csv(plan.folder / "runs.csv", [run_row(run, failures) for run in plan.runs])
     write_csv(plan.folder / "curves.csv", [row for run in plan.runs for row in curve_rows(run)])
     write_csv(plan.folder / "items.csv", [row for run in plan.runs for row in item_rows(run)])

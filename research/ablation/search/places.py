@@ -12,7 +12,7 @@ from research.ablation.search.declared import SearchSpec
 from research.ablation.spec import StudySpec
 from research.errors import UserError
 from research.recipe import Recipe, parse
-from research.recipe_file import read_yaml
+from research.yaml_file import read_yaml
 
 FOUND = "search.yaml"
 """The file in a results folder that keeps what was found; later commands read it and search no more."""

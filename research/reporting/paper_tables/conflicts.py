@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from research.ablation.folder.study_file import Study
 from research.errors import UserError
-from research.reporting.analysis.results import Study, get, read_yaml
-from research.reporting.document import Section, Table
-from research.reporting.paper_tables.paper import find_file
-from research.reporting.sections.papers import linked_sources
+from research.yaml_file import read_yaml, required
 
 FILE = "experiments/papers/conflicts.yaml"
 MARKS = ("conflict", "unconfirmed", "analysis")
@@ -40,14 +38,14 @@ def read_conflicts(path: Path) -> tuple[Conflict, ...]:
     Raises: UserError if it is missing or malformed.
     """
     try:
-        return tuple(_conflict(node, path) for node in get(read_yaml(path), "conflicts", path))
+        return tuple(_conflict(node, path) for node in required(read_yaml(path), "conflicts", path))
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is malformed: {error}.") from None
 
 
 def _conflict(node: Mapping[str, Any], path: Path) -> Conflict:
-    about, mark = str(get(node, "about", path)), str(get(node, "mark", path))
-    concerns = get(node, "concerns", path)
+    about, mark = str(required(node, "about", path)), str(required(node, "mark", path))
+    concerns = required(node, "concerns", path)
     if mark not in MARKS:
         raise UserError(f"{path}: the mark of '{about}' is one of {', '.join(MARKS)}, not '{mark}'.")
     named = {key: frozenset(map(str, concerns.get(key) or [])) for key in ("components", "recipes", "papers")}
@@ -74,24 +72,3 @@ def _class_names(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for child in node:
             yield from _class_names(child)
-
-
-def conflicts_section(study: Study, folder: Path) -> Section | None:
-    """The table of the conflicts that concern the study; None if none does, or if there is no file of them."""
-    try:
-        path = find_file(FILE, folder)
-    except UserError:
-        return None
-    found = concerning(read_conflicts(path), study)
-    if not found:
-        return None
-    rows = tuple(
-        (c.about, c.mark, linked_sources(c.says), linked_sources(c.against), linked_sources(c.here) or "—")
-        for c in found
-    )
-    table = Table(head=("About", "Kind", "A source says", "Against it, or open", "Here"), rows=rows, words=True)
-    note = (
-        "*Conflict*: two sources differ. *Unconfirmed*: no source that was read says it. *Analysis*: a source's own "
-        "numbers or statements do not fit together."
-    )
-    return Section(title="Known conflicts in the sources", blocks=(table, note))

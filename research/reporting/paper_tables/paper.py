@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import research
 from research.ablation.designs import Cell
+from research.ablation.folder.study_file import PAPERS
 from research.errors import UserError
-from research.reporting.analysis.results import get, read_yaml
 from research.reporting.numbers import NONE
 from research.statistics import Direction
+from research.yaml_file import read_yaml, required
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,7 @@ def read_paper(path: Path, choice: str = "") -> Paper:
 
 def _paper(node: Mapping[str, Any], path: Path, choice: str) -> Paper:
     one = "metric" in node
-    metrics = {"": get(node, "metric", path)} if one else get(node, "metrics", path)
+    metrics = {"": required(node, "metric", path)} if one else required(node, "metrics", path)
     models = {str(key): str(name) for key, name in (node.get("models") or {"": ""}).items()}
     columns = {str(key): _metric(metric, path) for key, metric in metrics.items()}
     wanted = [part for part in choice.split("/") if part]
@@ -141,16 +143,16 @@ def _paper(node: Mapping[str, Any], path: Path, choice: str) -> Paper:
     model = next((part for part in wanted if part in models), next(iter(models)))
     chosen = next((part for part in wanted if part in columns), next(iter(columns)))
     at = list(columns).index(chosen)
-    rows = tuple(_row(row, tuple(models), len(columns), (model, at), path) for row in get(node, "rows", path))
+    rows = tuple(_row(row, tuple(models), len(columns), (model, at), path) for row in required(node, "rows", path))
     named = {row.name: row for row in rows}
     return Paper(
-        title=str(get(node, "title", path)),
-        source=str(get(node, "source", path)),
+        title=str(required(node, "title", path)),
+        source=str(required(node, "source", path)),
         models=models,
         metrics=columns,
         model=model,
         chosen=chosen,
-        setting={str(key): str(value).strip() for key, value in get(node, "setting", path).items()},
+        setting={str(key): str(value).strip() for key, value in required(node, "setting", path).items()},
         rows=rows,
         claims=tuple(_claim(pair, named, path) for pair in node.get("claims") or []),
         flags=tuple(str(flag).strip() for flag in node.get("flags") or []),
@@ -161,12 +163,12 @@ def _metric(node: Mapping[str, Any], path: Path) -> PaperMetric:
     direction = node.get("direction", "maximize")
     if direction not in get_args(Direction):
         raise UserError(f"{path}: the metric's direction is maximize or minimize, not '{direction}'.")
-    name, unit, doubt = str(get(node, "name", path)), str(node.get("unit", "")), str(node.get("doubt", ""))
+    name, unit, doubt = str(required(node, "name", path)), str(node.get("unit", "")), str(node.get("doubt", ""))
     return PaperMetric(name=name, unit=unit, direction=direction, doubt=doubt.strip())
 
 
 def _row(node: Mapping[str, Any], models: Sequence[str], width: int, at: tuple[str, int], path: Path) -> PaperRow:
-    name = str(get(node, "name", path))
+    name = str(required(node, "name", path))
     values = node.get("values") or {}
     if "value" in node:
         values = {models[0]: [node["value"]]}
@@ -204,15 +206,20 @@ def open_paper(name: str, folder: Path) -> Paper:
 
 
 def find_file(name: str, folder: Path) -> Path:
-    """Where a file that a study names lies: its path is relative to the root above the results, the package or here.
+    """Where a paper's table lies: the copy in the study's folder, else the file above it, beside the package or here.
+
+    Args:
+        name: a path relative to the root of the checkout.
+        folder: the study's results.
 
     Raises: UserError if it is in none of these.
     """
-    roots = [*folder.resolve().parents, Path(__file__).resolve().parents[2], Path.cwd()]
-    for root in roots:
-        if (root / name).is_file():
-            return root / name
-    raise UserError(f"There is no paper file {name} above {folder}, nor in the current folder.")
+    copy = folder / PAPERS / Path(name).name
+    roots = [*folder.resolve().parents, Path(research.__file__).resolve().parents[1], Path.cwd()]
+    for path in (copy, *(root / name for root in roots)):
+        if path.is_file():
+            return path
+    raise UserError(f"there is no table {copy}, nor {name} above the study's folder: copy the paper's table there")
 
 
 def match(

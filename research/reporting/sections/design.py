@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from research.reporting.analysis.results import Study
+from research.ablation.folder.study_file import Study
 from research.reporting.document import Section
 
 KEYS = {
@@ -16,7 +16,7 @@ KEYS = {
 
 def design_section(study: Study) -> Section | None:
     """The section on what study.yaml records of the design beyond its cells; None if there is nothing."""
-    blocks = [f"{text}\n\n{_bullets(study.design_notes[key])}" for key, text in KEYS.items() if study.design_notes[key]]
+    blocks = [f"{text}\n\n{_bullets(node)}" for key, text in KEYS.items() if (node := getattr(study, key))]
     return Section(title="Design", blocks=tuple(blocks)) if blocks else None
 
 
@@ -25,7 +25,7 @@ def _bullets(node: Any, depth: int = 0) -> str:
     indent = "  " * depth + "- "
     if isinstance(node, Mapping):
         return "\n".join(_entry(indent, _words(str(key)), value, depth) for key, value in node.items())
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):
         return "\n".join(
             f"{indent}{row}" if (row := _row(value)) else _entry(indent, "", value, depth) for value in node
         )
