@@ -52,11 +52,9 @@ from mutants import Mutant, mutants  # noqa: E402
 
 STAGES = ("credit", "objective")
 TESTS = (
-    *("tests/golden", "tests/contract/test_components.py", "tests/property", "tests/unit/test_credit.py"),
-    *("tests/unit/test_objective.py", "tests/unit/test_advantages.py", "tests/unit/test_weights.py"),
-    *("tests/unit/test_ranges.py", "tests/unit/test_promises.py", "tests/unit/test_covariance.py"),
-    *("tests/unit/test_edges_of_batches.py", "tests/unit/test_moments.py", "tests/unit/test_gates.py"),
-    *("tests/unit/test_relatives.py", "research/credit", "research/objective"),
+    *("tests/golden", "tests/contract/test_components.py", "tests/property", "tests/unit/credit"),
+    *("tests/unit/objective", "tests/unit/test_ranges.py", "tests/unit/test_promises.py"),
+    *("tests/unit/test_edges_of_batches.py", "research/credit", "research/objective"),
 )
 LEFT_OUT = ("tests/golden/test_trl_parity.py", "tests/golden/test_statistics.py", "tests/golden/test_length_values.py")
 """TRL's import alone takes seconds; the others are about other stages."""
@@ -64,8 +62,8 @@ LIKELY = tuple(
     f"tests/{name}.py"
     for name in (
         *("golden/test_slow_reference", "golden/test_defaults", "golden/test_clamps", "golden/test_precision"),
-        *("unit/test_ranges", "unit/test_promises", "unit/test_covariance", "unit/test_edges_of_batches"),
-        *("unit/test_moments", "unit/test_gates"),
+        *("unit/test_ranges", "unit/test_promises", "unit/test_edges_of_batches"),
+        *("unit/credit/test_covariance", "unit/credit/test_moments", "unit/objective/test_gates"),
     )
 )
 """The tables that kill most."""
@@ -84,7 +82,7 @@ UNCHANGED = (
     "prompts.arithmetic",
     "rewards",
     "rollouts",
-    "components",
+    "catalogue",
 )
 """What imports no stage that is changed: imported once, for all mutants."""
 BUILD = ROOT / "build" / "mutation"

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_reporting import METRIC, PAPER, study, write_csv, write_study
+from test_report import METRIC, PAPER, study, write_csv, write_study
 
 from research.reporting.analysis.analysis import analyse
 from research.reporting.document import Table

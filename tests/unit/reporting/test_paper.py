@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from conftest import EXPERIMENTS
 
 from research.ablation.designs import Cell
 from research.errors import UserError
 from research.reporting.paper_tables.paper import Counterparts, Paper, match, read_paper
 
-DAPO = Path(__file__).parents[2] / "experiments" / "papers" / "dapo_table1.yaml"
+DAPO = EXPERIMENTS / "papers" / "dapo_table1.yaml"
 STEPS = {
     "overlong_filtering": ("keep_truncated", "skip_truncated"),
     "clip": ("symmetric", "higher"),

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from test_reporting_depth import METRIC, study
+from test_depth import METRIC, study
 
 from research.reporting.analysis.analysis import analyse
 from research.reporting.numbers import listed

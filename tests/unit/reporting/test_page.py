@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_reporting import MADE_UP, METRIC, study, write_csv, write_study
+from test_report import MADE_UP, METRIC, study, write_csv, write_study
 
 from research.ablation.folder.study_file import Study
 from research.reporting import write_report

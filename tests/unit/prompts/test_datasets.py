@@ -14,7 +14,7 @@ from research.prompts import Fields, Formula, LastBoxed, NamedDataset, Pattern, 
 from research.prompts.datasets.catalogue import DATASETS
 from research.prompts.templates import TEMPLATES
 
-DATA = Path(__file__).parents[1] / "data" / "datasets"
+DATA = Path(__file__).parents[2] / "data" / "datasets"
 
 ANSWERS = {
     "gsm8k": ["22", "1,350"],

@@ -155,7 +155,7 @@ time.sleep(60)
 def test_workers_do_not_outlive_a_parent_that_is_killed():
     """Not even one that is deep in a computation: the kernel's alarm ends it."""
     seconds = 1.0
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     program = ORPHAN.format(path=[root], request=FOREVER, seconds=seconds)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import refused
+from conftest import EXPERIMENTS, refused
 
 from research.ablation.designs import Cell, Comparison, design_cells
 from research.ablation.folder.study_file import Study
@@ -24,7 +24,6 @@ THREE = {**TWO, "penalty": {"none": {}, "soft": {}}}
 
 
 RECIPES = {"method": {"RFT": {}, "Online RFT": {}, "GRPO": {}}}
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RESULTS = EXPERIMENTS.parent / "results"
 
 
