@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from research.reporting.analysis.analysis import Analysis, analyse
+from research.reporting.analysis.columns import COSTS, FINALS, TIMES
 from research.reporting.document import Document, Figure, Section, title_anchor
 from research.reporting.figures.draw import draw_all
 from research.reporting.numbers import NONE, count
@@ -18,7 +19,7 @@ from research.reporting.sections.items import items_section
 from research.reporting.sections.learning import learning_tables
 from research.reporting.sections.papers import beside, beside_title
 from research.reporting.sections.setting import setting
-from research.reporting.sections.tables import COSTS, FINALS, TIMES, factors_table, main_table, means_table, start_table
+from research.reporting.sections.tables import factors_table, main_table, means_table, start_table
 from research.reporting.sections.trace import gains_table, runs_table
 
 VERDICTS = (

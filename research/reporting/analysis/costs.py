@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from research.reporting.analysis.columns import SPENT
 from research.reporting.analysis.learning import START, evaluations, of_run
 from research.reporting.analysis.results import Results
 from research.statistics import (
@@ -18,9 +19,6 @@ from research.statistics import (
     smallest_p,
 )
 
-MILLION = 1e6
-UNITS: Mapping[str, float] = {"cost/tokens_sampled": MILLION, "cost/tokens_trained": MILLION, "time/seconds": 60.0}
-"""Column of runs.csv to what a gain is divided by: a million tokens, a minute."""
 BUDGETS: Mapping[str, tuple[str, ...]] = {
     "tokens sampled": ("cost/tokens_sampled",),
     "tokens trained": ("cost/tokens_trained",),
@@ -38,7 +36,7 @@ class CellCost:
     spent: Interval
     """In the unit of the column."""
     per_unit: Interval
-    """Gain over the warm start per unit of `UNITS`, seed by seed; empty where nothing was spent."""
+    """Gain over the warm start per unit of the cost, seed by seed; empty where nothing was spent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +91,9 @@ class Costs:
 def costs(results: Results) -> Costs:
     """Work out what gains cost; parts that were not recorded are empty."""
     study = results.study
-    columns = [column for column in UNITS if column in results.runs]
+    columns = {one.name: one.unit for one in SPENT if one.name in results.runs}
     spent = {(c.id, column): results.by_seed(c.id, column) for c in study.cells for column in columns}
-    worth = {key: _per_unit(results, *key) for key in spent}
+    worth = {(cell, column): _per_unit(results, cell, column, columns[column]) for cell, column in spent}
     return Costs(
         cells=tuple(
             CellCost(
@@ -124,14 +122,14 @@ def costs(results: Results) -> Costs:
     )
 
 
-def _per_unit(results: Results, cell: str, column: str) -> dict[int, float]:
-    """Seed to gain over the warm start per unit of the cost."""
+def _per_unit(results: Results, cell: str, column: str, unit: float) -> dict[int, float]:
+    """Seed → gain over the warm start per unit of the cost."""
     study = results.study
     sign = 1.0 if study.direction == "maximize" else -1.0
     last, start = results.by_seed(cell, study.metric), results.by_seed(cell, START + study.metric)
     spent = results.by_seed(cell, column)
     seeds = last.keys() & start.keys() & spent.keys()
-    return {s: sign * (last[s] - start[s]) * UNITS[column] / spent[s] for s in sorted(seeds) if spent[s] > 0}
+    return {s: sign * (last[s] - start[s]) * unit / spent[s] for s in sorted(seeds) if spent[s] > 0}
 
 
 def _extra(cell: Mapping[int, float], reference: Mapping[int, float]) -> Interval:

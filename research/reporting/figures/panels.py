@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from research.reporting.analysis.analysis import Analysis
+from research.reporting.analysis.columns import SHARES
 from research.reporting.figures.curves import TOGETHER, by_cell, draw_line, steps_of
 from research.reporting.figures.style import legend_below
-from research.reporting.sections.tables import SHARES
 
 PANELS: Mapping[str, str] = {
     "rollouts/entropy_mean": "Entropy, nats",

@@ -9,18 +9,16 @@ from matplotlib.ticker import MaxNLocator
 
 from research.ablation.fractions import aliases_of
 from research.reporting.analysis.analysis import Analysis, Effect
+from research.reporting.analysis.columns import SPENT
 from research.reporting.figures.style import COLOURS, FAINT, INK, LINES, MARKERS, legend_below, looks, metric_scale
 from research.statistics import Interval, mean_interval
-
-SPENT = {"cost/tokens_sampled": "Tokens sampled", "cost/tokens_trained": "Tokens trained", "time/seconds": "Seconds"}
-"""Column of runs.csv to name."""
 
 
 def draw_costs(analysis: Analysis) -> Figure | None:
     """Every comparison's gain against what the cell cost in units of its reference's cost."""
     scale, _ = metric_scale(analysis)
     effects = [effect for effect in analysis.effects if effect.gain.n]
-    shown = {column: name for column, name in SPENT.items() if any(_ratio(analysis, e, column).n for e in effects)}
+    shown = {column.name: column.title for column in SPENT if any(_ratio(analysis, e, column.name).n for e in effects)}
     if not shown:
         return None
     figure = Figure(figsize=(3.4 * len(shown), 3.6))

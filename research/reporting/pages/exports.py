@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from research.reporting.analysis.analysis import Analysis
+from research.reporting.analysis.columns import COSTS, TIMES
 from research.reporting.document import Table
 from research.reporting.pages.latex import latex
 from research.reporting.pages.typeset import floats
-from research.reporting.sections.tables import COSTS, TIMES, main_table
+from research.reporting.sections.tables import main_table
 from research.statistics import Interval
 
 
@@ -76,7 +77,7 @@ def _effects(analysis: Analysis) -> list[dict[str, Any]]:
 def _costs(analysis: Analysis) -> list[dict[str, Any]]:
     """A row a cell: the mean of every cost over its complete runs, in the unit of runs.csv."""
     results = analysis.results
-    kept = [column for column in (*COSTS, *TIMES) if column in results.runs]
+    kept = [column.name for column in (*COSTS, *TIMES) if column.name in results.runs]
     rows = []
     for summary in analysis.summaries:
         found: Mapping[str, Mapping[int, float]] = {c: results.by_seed(summary.cell.id, c) for c in kept}

@@ -4,13 +4,14 @@ import re
 from collections.abc import Sequence
 
 from research.reporting.analysis.analysis import Analysis, Effect, Summary
+from research.reporting.analysis.columns import COSTS
 from research.reporting.document import Table
 from research.reporting.numbers import NONE, count, interval, listed, p_value
 from research.reporting.pages.latex import Float
 from research.reporting.paper_tables.paper import PaperRow, printed
 from research.reporting.sections.cautions import other_starts
 from research.reporting.sections.setting import setting
-from research.reporting.sections.tables import COSTS, means_table
+from research.reporting.sections.tables import means_table
 from research.statistics import BOOTSTRAP_FROM
 
 Line = tuple[Summary | None, Effect | None]
@@ -207,7 +208,7 @@ def _effects(analysis: Analysis) -> Float | None:
 
 
 def _costs(analysis: Analysis) -> Float | None:
-    table = means_table(analysis, {column: name for column, name in COSTS.items() if column not in LEFT_OUT})
+    table = means_table(analysis, [column for column in COSTS if column.name not in LEFT_OUT])
     if table is None:
         return None
     columns = [(head, [*map(str, column)]) for head, *column in zip(table.head, *table.rows, strict=True)]

@@ -1,19 +1,17 @@
 """The report's tables on cost: what a gain costs, and the comparisons at equal tokens."""
 
 from research.reporting.analysis.analysis import Analysis
-from research.reporting.analysis.costs import UNITS, EqualBudget
+from research.reporting.analysis.columns import SPENT, Column
+from research.reporting.analysis.costs import EqualBudget
 from research.reporting.document import Linked, Table
 from research.reporting.numbers import NONE, interval, p_value
 from research.reporting.sections.trace import cell_anchor, gain_anchor
-
-NAMES = {"cost/tokens_sampled": "tokens sampled", "cost/tokens_trained": "tokens trained", "time/seconds": "seconds"}
-PER = {"cost/tokens_sampled": "10⁶ sampled", "cost/tokens_trained": "10⁶ trained", "time/seconds": "minute"}
 
 
 def cost_tables(analysis: Analysis) -> tuple[str | Table, ...]:
     """Gain per cost, then every budget at which the cells are compared."""
     blocks: list[str | Table] = []
-    columns = [column for column in UNITS if any(c.column == column and c.per_unit.n for c in analysis.costs.cells)]
+    columns = [one for one in SPENT if any(c.column == one.name and c.per_unit.n for c in analysis.costs.cells)]
     if columns:
         note = (
             "Gain over the warm start per million tokens sampled, per million tokens trained and per minute, seed by "
@@ -30,32 +28,32 @@ def cost_tables(analysis: Analysis) -> tuple[str | Table, ...]:
     return tuple(blocks)
 
 
-def worth_table(analysis: Analysis, columns: list[str]) -> Table:
+def worth_table(analysis: Analysis, columns: list[Column]) -> Table:
     """What a unit of cost buys in every cell."""
     unit = ", points" if analysis.percent else ""
     found = {(cost.cell, cost.column): cost.per_unit for cost in analysis.costs.cells}
     rows = []
     for summary in analysis.summaries:
-        values = [found.get((summary.cell.id, column)) for column in columns]
+        values = [found.get((summary.cell.id, column.name)) for column in columns]
         shown = [interval(v, percent=analysis.percent, signed=True) if v else NONE for v in values]
         rows.append((summary.cell.label, *(Linked(text, cell_anchor(summary.cell.id)) for text in shown)))
-    return Table(head=("Row", *(f"Gain{unit} per {PER[column]} [95 %]" for column in columns)), rows=tuple(rows))
+    return Table(head=("Row", *(f"Gain{unit} per {column.per} [95 %]" for column in columns)), rows=tuple(rows))
 
 
-def extra_table(analysis: Analysis, columns: list[str]) -> Table:
+def extra_table(analysis: Analysis, columns: list[Column]) -> Table:
     """What every comparison costs, paired by seed."""
     unit = ", points" if analysis.percent else ""
     found = {(pair.cell, pair.reference, pair.column): pair for pair in analysis.costs.pairs}
     rows = []
     for effect in analysis.effects:
-        pairs = [found[effect.cell.id, effect.reference.id, column] for column in columns]
+        pairs = [found[effect.cell.id, effect.reference.id, column.name] for column in columns]
         shown = [interval(pair.extra, percent=True, signed=True) for pair in pairs]
         shown += [interval(pair.per_unit, percent=analysis.percent, signed=True) for pair in pairs]
         to = gain_anchor(effect.cell.id, effect.reference.id)
         rows.append((effect.cell.label, effect.reference.label, *(Linked(text, to) for text in shown)))
     head = (
-        *(f"More {NAMES[c]}, % [95 %]" for c in columns),
-        *(f"Gain per {PER[c]}, less the other's{unit} [95 %]" for c in columns),
+        *(f"More {c.words}, % [95 %]" for c in columns),
+        *(f"Gain per {c.per}, less the other's{unit} [95 %]" for c in columns),
     )
     return Table(head=("Row", "Against", *head), rows=tuple(rows))
 

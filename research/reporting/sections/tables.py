@@ -1,48 +1,19 @@
 """The tables of a report; every number leads to the runs it is made from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from rich.table import Table as RichTable
 
 from research.reporting.analysis.analysis import Analysis, Effect, Summary, analyse
+from research.reporting.analysis.columns import Column
 from research.reporting.document import Linked, Table
-from research.reporting.numbers import NONE, count, interval, number, p_value
+from research.reporting.numbers import NONE, count, interval, p_value
 from research.reporting.paper_tables.paper import printed
 from research.reporting.sections.findings import caption
 from research.reporting.sections.trace import cell_anchor, gain_anchor
 from research.statistics import Interval
-
-COSTS: Mapping[str, str] = {
-    "cost/tokens_sampled": "Tokens sampled",
-    "cost/tokens_trained": "Tokens trained",
-    "cost/prompts_drawn": "Prompts drawn",
-    "cost/groups_dropped": "Groups dropped",
-    "cost/optimizer_steps": "Optimizer steps",
-    "time/seconds": "Seconds",
-    "cost/state_bytes": "Weights, gradients, moments, MiB",
-    "memory/peak_bytes": "Peak memory, MiB",
-}
-TIMES: Mapping[str, str] = {
-    "time/sampling_seconds": "Sampling",
-    "time/updating_seconds": "Updates",
-    "time/verifying_seconds": "Verifying",
-    "time/annotating_seconds": "Annotating",
-    "time/evaluation_seconds": "Evaluation",
-}
-"""What the seconds of a run went to."""
-FINALS: Mapping[str, str] = {
-    "evaluation/truncated": "Truncated, evaluation",
-    "evaluation/length_mean": "Length, evaluation",
-    "rollouts/truncated": "Truncated, rollouts",
-    "rollouts/length_mean": "Length, rollouts",
-    "rollouts/zero_variance_groups": "Zero-variance groups",
-    "rollouts/entropy_mean": "Entropy, nats",
-    "evaluation/length_error_mean": "Off the target length, evaluation, tokens",
-    "first/rewards/reward_mean": "Reward, first step",
-    "rewards/reward_mean": "Reward, last step",
-}
-SHARES = ("evaluation/truncated", "rollouts/truncated", "rollouts/zero_variance_groups")
 
 
 def main_table(analysis: Analysis) -> Table:
@@ -141,39 +112,26 @@ def start_table(analysis: Analysis) -> Table:
     return Table(head=(*head, "Clearly above the warm start"), rows=rows)
 
 
-def means_table(analysis: Analysis, columns: Mapping[str, str]) -> Table | None:
+def means_table(analysis: Analysis, columns: Sequence[Column]) -> Table | None:
     """The mean over complete runs of each column per cell; None if runs.csv has none of the columns."""
     results = analysis.results
     values = {
-        summary.cell.id: {column: results.by_seed(summary.cell.id, column) for column in columns}
+        (summary.cell.id, column.name): results.by_seed(summary.cell.id, column.name)
         for summary in analysis.summaries
+        for column in columns
     }
-    kept = {column: name for column, name in columns.items() if any(found[column] for found in values.values())}
+    kept = [column for column in columns if any(values[s.cell.id, column.name] for s in analysis.summaries)]
     if not kept:
         return None
     runs = results.complete["cell"].tolist()
-    rows = tuple(
-        (s.cell.label, str(runs.count(s.cell.id)), *(_linked_mean(s, values[s.cell.id], c) for c in kept))
-        for s in analysis.summaries
-    )
-    return Table(head=("Row", "Runs", *(f"{n}, %" if c in SHARES else n for c, n in kept.items())), rows=rows)
-
-
-def _linked_mean(summary: Summary, values: Mapping[str, Mapping[int, float]], column: str) -> str:
-    return Linked(_mean(values[column], column), cell_anchor(summary.cell.id))
-
-
-def _mean(values: Mapping[int, float], column: str) -> str:
-    if not values:
-        return NONE
-    mean = sum(values.values()) / len(values)
-    if column.endswith("_bytes") or column.startswith("time/"):
-        return f"{mean / (2**20 if column.endswith('_bytes') else 1):,.1f}"
-    if column in COSTS:
-        return f"{mean:,.0f}"
-    if column in SHARES:
-        return number(mean, percent=True)
-    return f"{mean:.{1 if 'length' in column else 3}f}".replace("-", "−")
+    rows = []
+    for summary in analysis.summaries:
+        cell = summary.cell.id
+        means = [
+            column.text(fmean(found)) if (found := values[cell, column.name].values()) else NONE for column in kept
+        ]
+        rows.append((summary.cell.label, str(runs.count(cell)), *(Linked(mean, cell_anchor(cell)) for mean in means)))
+    return Table(head=("Row", "Runs", *(column.heading for column in kept)), rows=tuple(rows))
 
 
 def rich_table(table: Table, *, title: str, note: str) -> RichTable:
