@@ -34,10 +34,8 @@ mutate: $(VENV)/.installed-dev
 	$(BIN)/python tests/mutation/check.py
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/codespell
+	$(BIN)/pre-commit run --all-files
+	$(BIN)/pre-commit run --all-files --hook-stage pre-push
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

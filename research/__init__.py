@@ -6,4 +6,4 @@
 `research/README.md` is the map: every equation, its file, its class and its source.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -5,7 +5,6 @@ experiments/papers. No number is stored here: each is computed from those files 
 """
 
 from research.reporting.report import write_report
-from research.reporting.scaling import ScalingCurve, fit_scaling
 from research.reporting.sections.tables import terminal_table
 
-__all__ = ["ScalingCurve", "fit_scaling", "terminal_table", "write_report"]
+__all__ = ["terminal_table", "write_report"]

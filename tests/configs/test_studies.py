@@ -96,7 +96,7 @@ class TestDapo:
 
 SCALES: Mapping[str, tuple[str, ...]] = {
     "one_gpu": tuple(path.stem for path in STUDIES),
-    "paper_dapo": ("dapo_ladder", "dapo_leave_one_out", "dapo_add_one_in", "dapo_factorial", "dapo_fractional"),
+    "paper_dapo": ("dapo_ladder", "dapo_leave_one_out", "dapo_add_one_in", "dapo_factorial"),
     "paper_gtpo": ("entropy_weighting", "gtpo_readings", "gtpo_alpha", "grpo_s_beta"),
     "paper_l1": ("length_control",),
     "paper_dr_grpo": ("length_bias",),
