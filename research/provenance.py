@@ -1,4 +1,4 @@
-"""Where numbers come from: the commit, the machine, and the packages that are recorded with them."""
+"""Provenance of numbers: the commit, the machine and the versions of packages."""
 
 import platform
 from pathlib import Path

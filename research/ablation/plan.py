@@ -34,7 +34,7 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether it reached its last step."""
+        """True if the run reached its last step."""
         return is_complete(self.folder)
 
     @property
@@ -63,15 +63,15 @@ class Plan:
     comparisons: Sequence[Comparison]
     runs: Sequence[Run]
     guarantees: Sequence[str] = ()
-    """What was proved of the configs, in sentences."""
+    """Properties of the configs that were proved, in sentences."""
     searched: Sequence[Place] = ()
-    """Where the study searches numbers before its cells are run."""
+    """Combinations of levels at which numbers are searched before the cells run."""
     ends: tuple[Recipe, Recipe] | None = None
     """The base recipe with what is held, and the cell of all first levels, at the first seed; None for no check."""
 
     @property
     def budget(self) -> Budget:
-        """What ends each run."""
+        """Budget of each run."""
         return self.runs[0].recipe.run_settings().budget
 
     @property
@@ -81,7 +81,7 @@ class Plan:
 
     @property
     def aliases(self) -> Aliases | None:
-        """What a fractional design confounds; None for any other."""
+        """Effects that a fraction cannot tell apart; None for other designs."""
         return aliases_of(cell.levels for cell in self.cells) if self.spec.design == Fractional.name else None
 
 
@@ -131,7 +131,7 @@ def make_plan(spec: StudySpec, folder: Path, overrides: Mapping[str, Any] | None
 
 
 SAME: Sequence[str] = ("model.policy", "model.evaluation", "data.train", "data.evaluation", "run", "trainer")
-"""What two methods must share to be compared: where they start, what they learn from, and how they are measured."""
+"""Parts of the config that two methods must share to be compared: start, data, budget and evaluation."""
 
 
 def check_same_start_and_budget(reference: Cell, cell: Cell, recipes: Mapping[str, Recipe]) -> None:

@@ -28,13 +28,13 @@ class StudySpec:
     path: str
     """The study file."""
     question: str
-    """What the study asks."""
+    """The study's question."""
     base: str
     """The recipe that every cell starts from, relative to the study file; in a comparison of methods, the first one."""
     design: str
-    """How levels are combined into cells: see `research.ablation.designs`."""
+    """Name of the rule that combines levels into cells: see `research.ablation.designs`."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What the design is told, such as a fraction's `generators`; in the file they stand beside `design`."""
+    """Settings of the design, such as a fraction's `generators`; in the file they stand beside `design`."""
     seeds: list[int]
     """Replications: every cell is run at every seed."""
     metric: Mapping[str, Any]
@@ -44,7 +44,7 @@ class StudySpec:
     hold: Nodes = field(default_factory=dict)
     """Nodes replaced in every cell, for what the base recipe has and the study is not about."""
     baseline: str = "base"
-    """What the cell with every factor at its baseline is called."""
+    """Label of the cell with every factor at its first level."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Factor → what a report calls its change; a factor without one is called by its name."""
     paper: str | list[str] | None = None
@@ -190,7 +190,7 @@ def _replaced(
     return over
 
 
-def _check_metric(path: Path, metric: Any) -> None:
+def _check_metric(path: Path, metric: object) -> None:
     if (
         not isinstance(metric, dict)
         or set(metric) - {"threshold"} != {"name", "direction"}
@@ -214,7 +214,7 @@ def _first_method(path: Path, content: Mapping[str, Any]) -> str:
     return next(iter(levels.values()))
 
 
-def _check_factors(path: Path, factors: Any) -> None:
+def _check_factors(path: Path, factors: object) -> None:
     if not isinstance(factors, dict) or not factors:
         raise UserError(f"{path}: factors maps each factor to its levels")
     touched = {factor: _paths_of(f"{path}: factor {factor}", levels) for factor, levels in factors.items()}
@@ -229,7 +229,7 @@ def _overlap(one: str, other: str) -> bool:
     return covers(one, other) or covers(other, one)
 
 
-def _paths_of(what: str, levels: Any) -> set[str]:
+def _paths_of(what: str, levels: object) -> set[str]:
     """The config paths that a factor's levels touch, the same in each of them."""
     if not isinstance(levels, dict) or len(levels) < 2:
         raise UserError(f"{what} has fewer than two levels")

@@ -122,7 +122,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """What a link to the section names; the one that Markdown's renderers give its heading."""
+        """Target of links to the section: the anchor that Markdown renderers give its heading."""
         return title_anchor(self.title)
 
 

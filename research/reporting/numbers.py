@@ -1,4 +1,4 @@
-"""How numbers are written: percent with one decimal where a metric lies in [0, 1], a true minus sign, "—" for none."""
+"""Numbers as text: percent with one decimal where a metric lies in [0, 1], a true minus sign, "—" for none."""
 
 from math import floor, isnan, log10
 

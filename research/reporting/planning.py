@@ -25,10 +25,10 @@ SEEDS = (3, 5, 8, 16, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What runs that are there already say of those to come."""
+    """Variance and time of earlier runs, from which those of a planned study are estimated."""
 
     source: str
-    """Where they are."""
+    """Folder of the earlier runs."""
     deviation: float
     """Standard deviation of a run beyond its cell's and its seed's mean, in the metric's unit; NaN if unknown."""
     freedom: int
@@ -36,7 +36,7 @@ class Earlier:
     seconds_a_step: Mapping[str, float]
     """Cell's id → seconds, and "" → the mean over the cells; evaluation and start included."""
     percent: bool
-    """Whether the metric lies in [0, 1]."""
+    """True if the metric lies in [0, 1]."""
 
 
 def earlier_runs(folder: Path, metric: str) -> Earlier | None:
@@ -63,7 +63,7 @@ def earlier_runs(folder: Path, metric: str) -> Earlier | None:
 
 
 def residual_deviation(table: pd.DataFrame) -> tuple[float, int]:
-    """What a run differs by from its cell and its seed, and the degrees of freedom behind it.
+    """Standard deviation of runs around the means of their cell and their seed, and its degrees of freedom.
 
         s² = Σ (y_sc − ȳ_s· − ȳ_·c + ȳ)² / ((S − 1)(C − 1))
 
@@ -113,7 +113,7 @@ def detectable(plan: Plan, earlier: Earlier, seeds: int) -> tuple[float, float]:
 
 
 def expected_seconds(plan: Plan, earlier: Earlier, workers: int) -> float | None:
-    """What the runs that are not complete take on so many workers; None if it is not known how long a step is.
+    """Seconds that the missing runs take on so many workers; None if the time of a step is unknown.
 
     A search that is to come is in it, as if none of its trials were ended early.
     """

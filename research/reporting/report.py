@@ -83,7 +83,7 @@ def report(analysis: Analysis, figures: Mapping[str, Figure], *, server: str | N
 
 
 def _ground(analysis: Analysis) -> list[str]:
-    """What the findings rest on."""
+    """Setting, missing runs and unequal data, a paragraph each."""
     said = f"**Setting.** {setting(analysis)}" if setting(analysis) else ""
     return [text for text in (said, _missing(analysis), unequal_data(analysis)) if text]
 

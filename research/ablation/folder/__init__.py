@@ -1,1 +1,1 @@
-"""What a study leaves in its results folder."""
+"""Files of a study's results folder."""

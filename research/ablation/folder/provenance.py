@@ -1,4 +1,4 @@
-"""What a run's numbers lead back to: code, packages, config, data, and its record in MLflow."""
+"""Origin of a run's numbers: code, packages, config, data, and its record in MLflow."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from research.tracking import RESULT, replace_text
 
 
 def provenance_row(run: Run, mlflow_ids: Mapping[str, str]) -> dict[str, Any]:
-    """What a run's numbers lead back to."""
+    """The run's row of provenance.csv."""
     path = run.folder / "provenance.json"
     recorded = json.loads(path.read_text()) if path.exists() else {}
     hashes = json.loads((run.folder / RESULT).read_text())["data_hashes"] if run.complete else {}

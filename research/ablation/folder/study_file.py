@@ -32,7 +32,7 @@ class Study:
     commit: str
     """The commit of the code that ran it."""
     dirty: bool
-    """Whether that code differed from the commit."""
+    """True if that code differed from the commit."""
     design: str
     options: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the design, such as a fraction's `generators`; in the file they stand beside `design`."""

@@ -1,4 +1,4 @@
-"""What a study leaves in its results folder: study.yaml, runs.csv, curves.csv, items.csv, provenance.csv."""
+"""Tables of a study's results folder: runs.csv, curves.csv, items.csv, provenance.csv."""
 
 import csv
 import io

@@ -1,1 +1,1 @@
-"""What a study's tables say: gains and their intervals, by item, at equal cost, along the way."""
+"""Numbers of a report, worked out from a study's tables: gains and intervals, by item, at equal cost, along the way."""

@@ -26,11 +26,11 @@ class Column:
     divisor: float = 1.0
     """Printed value = value / divisor."""
     share: bool = False
-    """Whether it lies in [0, 1] and is printed in percent."""
+    """True for a value in [0, 1] that is printed in percent."""
     unit: float = 0.0
     """Amount of this cost that gains are divided by; 0 if gains are not compared by it."""
     per: str = ""
-    """That amount in words."""
+    """The amount in words."""
 
     @property
     def heading(self) -> str:
@@ -59,7 +59,7 @@ COSTS: Sequence[Column] = (
     Column(name="cost/state_bytes", title="Weights, gradients, moments, MiB", digits=1, divisor=MEBIBYTE),
     Column(name="memory/peak_bytes", title="Peak memory, MiB", digits=1, divisor=MEBIBYTE),
 )
-"""What a run cost."""
+"""Costs of a run."""
 SPENT: Sequence[Column] = tuple(column for column in COSTS if column.unit)
 """Costs by which gains are compared."""
 TIMES: Sequence[Column] = (
@@ -69,7 +69,7 @@ TIMES: Sequence[Column] = (
     Column(name="time/annotating_seconds", title="Annotating", digits=1),
     Column(name="time/evaluation_seconds", title="Evaluation", digits=1),
 )
-"""What the seconds of a run went to."""
+"""Parts of a run's seconds."""
 FINALS: Sequence[Column] = (
     Column(name="evaluation/truncated", title="Truncated, evaluation", share=True),
     Column(name="evaluation/length_mean", title="Length, evaluation", digits=1),
@@ -81,5 +81,5 @@ FINALS: Sequence[Column] = (
     Column(name="first/rewards/reward_mean", title="Reward, first step", digits=3),
     Column(name="rewards/reward_mean", title="Reward, last step", digits=3),
 )
-"""What else moved by the last step."""
+"""Other quantities at the last step."""
 SHARES = frozenset(column.name for column in FINALS if column.share)

@@ -1,4 +1,4 @@
-"""What a gain costs: gain per token and per minute, and the metric at equal tokens."""
+"""Costs of a gain: gain per token and per minute, and the metric at equal tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ BUDGETS: Mapping[str, tuple[str, ...]] = {
     "tokens trained": ("cost/tokens_trained",),
     "tokens sampled and trained": ("cost/tokens_sampled", "cost/tokens_trained"),
 }
-"""What cells are compared at: the running totals of curves.csv that are added up."""
+"""Budget → running totals of curves.csv whose sum it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class RunCurve:
     reached: float | None
     """Step at which the threshold is crossed, between evaluations by a straight line; None if it is not."""
     collapse: tuple[str, ...]
-    """What collapsed; empty if nothing did."""
+    """Signs of a collapse; empty if the run did not collapse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,7 @@ def crossing(steps: np.ndarray, values: np.ndarray, threshold: float) -> float |
 def collapse(
     values: np.ndarray, *, sign: float, entropy: np.ndarray | None = None, truncated: np.ndarray | None = None
 ) -> tuple[str, ...]:
-    """What of a run collapsed, in words.
+    """Signs of a collapse in a run, in words.
 
     Args:
         values: the metric over evaluations, the warm start first.

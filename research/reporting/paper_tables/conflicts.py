@@ -22,11 +22,11 @@ class Conflict:
     mark: str
     """One of `MARKS`."""
     says: str
-    """What one source says, and which."""
+    """Statement of one source, with its name."""
     against: str
-    """What another says, or what is open."""
+    """Statement of another source, or the open question."""
     here: str
-    """What this harness does about it; empty if it does nothing."""
+    """Choice of this harness; empty if it makes none."""
     components: frozenset[str]
     recipes: frozenset[str]
     papers: frozenset[str]
@@ -62,7 +62,7 @@ def concerning(conflicts: tuple[Conflict, ...], study: Study) -> list[Conflict]:
     return [c for c in conflicts if c.components & components or c.recipes & recipes or c.papers & papers]
 
 
-def _class_names(node: Any) -> Iterator[str]:
+def _class_names(node: object) -> Iterator[str]:
     """The class of every component in nested config nodes, without its module."""
     if isinstance(node, Mapping):
         if isinstance(node.get("class_path"), str):

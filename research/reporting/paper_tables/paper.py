@@ -27,7 +27,7 @@ class PaperMetric:
     unit: str
     direction: Direction
     doubt: str
-    """What is doubtful about the column; empty if nothing is known to be."""
+    """Doubt about the column; empty if none is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class PaperRow:
     values: Mapping[str, tuple[float | None, ...]]
     """Model to one value a metric."""
     source: str
-    """Where the row stands, if not where the table does."""
+    """Source of the row, if it is not the table's."""
     doubt: str
-    """What is doubtful about the row; empty if nothing is known to be."""
+    """Doubt about the row; empty if none is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Paper:
 
     @property
     def direction(self) -> Direction:
-        """Which way the chosen metric is better."""
+        """Direction in which the chosen metric is better."""
         return self.metrics[self.chosen].direction
 
     def gain(self, row: PaperRow, reference: PaperRow) -> float | None:
@@ -186,11 +186,11 @@ def _row(node: Mapping[str, Any], models: Sequence[str], width: int, at: tuple[s
     )
 
 
-def _levels(node: Any) -> tuple[str, ...]:
+def _levels(node: object) -> tuple[str, ...]:
     return tuple(str(level) for level in node) if isinstance(node, list) else (str(node),)
 
 
-def _claim(pair: Any, rows: Mapping[str, PaperRow], path: Path) -> tuple[PaperRow, PaperRow]:
+def _claim(pair: object, rows: Mapping[str, PaperRow], path: Path) -> tuple[PaperRow, PaperRow]:
     if not isinstance(pair, list) or len(pair) != 2 or any(name not in rows for name in pair):
         raise UserError(f"{path}: a claim is two of the rows' names, the better one first, not {pair}.")
     return rows[pair[0]], rows[pair[1]]
@@ -206,7 +206,7 @@ def open_paper(name: str, folder: Path) -> Paper:
 
 
 def find_file(name: str, folder: Path) -> Path:
-    """Where a paper's table lies: the copy in the study's folder, else the file above it, beside the package or here.
+    """Path of a paper's table: the copy in the study's folder, else a file above it, beside the package or here.
 
     Args:
         name: a path relative to the root of the checkout.
@@ -263,7 +263,7 @@ def fitting(paper: Paper, cells: Sequence[Cell], baseline: Mapping[str, str]) ->
 
 
 def _fits(row: PaperRow, cell: Cell, baseline: Mapping[str, str]) -> bool:
-    """Whether a row stands beside a cell; a study that shares no factor with the paper has no counterpart in it."""
+    """True if a row and a cell agree on the factors that both know; a study that shares none has no counterpart."""
     shared = row.levels.keys() & cell.levels.keys()
     agree = all(cell.levels[factor] in row.levels[factor] for factor in shared)
     ours = all(cell.levels[factor] == baseline.get(factor) for factor in cell.levels.keys() - shared)

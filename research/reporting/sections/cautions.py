@@ -1,4 +1,4 @@
-"""What a reader must know before comparing a report's numbers: unequal starts, unequal data, collapsed runs."""
+"""Cautions before numbers are compared: unequal starts, unequal data, collapsed runs."""
 
 from statistics import fmean
 
@@ -28,7 +28,7 @@ def other_starts(analysis: Analysis) -> str:
 
 
 def unequal_data(analysis: Analysis) -> str:
-    """Which cells were not trained and evaluated on the data of the first one; empty if all were."""
+    """Sentence on the cells that used other data than the first one; empty if all used the same."""
     results = analysis.results
     seeds = results.mixed_data()
     if not seeds:
@@ -49,7 +49,7 @@ def unequal_data(analysis: Analysis) -> str:
 
 
 def collapses(analysis: Analysis) -> str:
-    """How many runs collapsed, and in which cells; empty if none did."""
+    """Sentence on the runs that collapsed; empty if none did."""
     found = analysis.learning
     if found is None or not any(cell.collapsed for cell in found.cells):
         return ""

@@ -29,7 +29,7 @@ def cost_tables(analysis: Analysis) -> tuple[str | Table, ...]:
 
 
 def worth_table(analysis: Analysis, columns: list[Column]) -> Table:
-    """What a unit of cost buys in every cell."""
+    """Gain over the warm start per unit of cost, a row a cell."""
     unit = ", points" if analysis.percent else ""
     found = {(cost.cell, cost.column): cost.per_unit for cost in analysis.costs.cells}
     rows = []
@@ -41,7 +41,7 @@ def worth_table(analysis: Analysis, columns: list[Column]) -> Table:
 
 
 def extra_table(analysis: Analysis, columns: list[Column]) -> Table:
-    """What every comparison costs, paired by seed."""
+    """Extra cost of every comparison, paired by seed."""
     unit = ", points" if analysis.percent else ""
     found = {(pair.cell, pair.reference, pair.column): pair for pair in analysis.costs.pairs}
     rows = []

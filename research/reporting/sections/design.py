@@ -1,7 +1,6 @@
-"""What a report says of its study's design: what it confounds, what was checked of it, what a search found."""
+"""Section on the design: its aliases, the checks that it passed, the values that a search found."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from research.ablation.folder.study_file import Study
 from research.reporting.document import Section
@@ -20,7 +19,7 @@ def design_section(study: Study) -> Section | None:
     return Section(title="Design", blocks=tuple(blocks)) if blocks else None
 
 
-def _bullets(node: Any, depth: int = 0) -> str:
+def _bullets(node: object, depth: int = 0) -> str:
     """Nested mappings and lists as nested bullets; what is empty is said to be none."""
     indent = "  " * depth + "- "
     if isinstance(node, Mapping):
@@ -32,7 +31,7 @@ def _bullets(node: Any, depth: int = 0) -> str:
     return f"{indent}{node}"
 
 
-def _entry(indent: str, name: str, value: Any, depth: int) -> str:
+def _entry(indent: str, name: str, value: object, depth: int) -> str:
     if value in ({}, [], None):
         return f"{indent}{name}: none"
     if isinstance(value, Mapping | list):
@@ -40,14 +39,14 @@ def _entry(indent: str, name: str, value: Any, depth: int) -> str:
     return f"{indent}{name}: {value}" if name else f"{indent}{value}"
 
 
-def _row(node: Any) -> str:
+def _row(node: object) -> str:
     """A mapping of plain values on one line; nothing for anything else."""
     if not isinstance(node, Mapping) or any(isinstance(value, Mapping | list) for value in node.values()):
         return ""
     return ", ".join(f"{_words(str(key))} {_number(value)}" for key, value in node.items())
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
 
 

@@ -61,7 +61,7 @@ def _effects(analysis: Analysis) -> str:
 
 
 def _equal_budget(analysis: Analysis) -> str:
-    """Which of the clear gains are still there once both cells have spent the same, and which only appear then."""
+    """Gains that remain, vanish or appear once both cells have sampled the same number of tokens."""
     budget = next((found for found in analysis.costs.budgets if found.name == SPENT), None)
     if budget is None:
         return ""
@@ -93,7 +93,7 @@ def _do(n: int) -> str:
 
 
 def _factors(analysis: Analysis) -> str:
-    """What the effects of a factorial's factors show, each over all cells."""
+    """Main effects and interactions whose interval excludes 0."""
     if not analysis.factors:
         return ""
     clear = [_effect(effect, effect.gain, analysis) for effect in analysis.factors if effect.gain.excludes_zero]
@@ -165,7 +165,7 @@ def _caution(analysis: Analysis) -> str:
 
 
 def caption(analysis: Analysis) -> str:
-    """How the main table's numbers are made, and what too few seeds cannot show."""
+    """Caption of the main table: how means, gains, intervals and p are computed, and the limits of few seeds."""
     if not analysis.effects:
         return (
             f"Mean over seeds with a 95 % interval: Student's t, from {BOOTSTRAP_FROM} seeds on the studentised "
@@ -184,7 +184,7 @@ def caption(analysis: Analysis) -> str:
 
 
 def _too_few(analysis: Analysis) -> str:
-    """What the numbers of seeds leave of the permutation test."""
+    """Sentence on the smallest p that the numbers of seeds allow."""
     counts = sorted({effect.gain.n for effect in analysis.effects if effect.gain.n})
     if not counts:
         return ""

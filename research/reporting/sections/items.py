@@ -62,7 +62,7 @@ def pairs_table(analysis: Analysis, found: ByItem) -> Table:
 
 
 def variance_table(analysis: Analysis, found: ByItem) -> Table | None:
-    """Where the uncertainty of every cell's mean, and of every gain, comes from."""
+    """Shares of items, seeds and sampling in the variance of every cell's mean and of every gain."""
     parts = ("items", "seeds", "interaction", "sampling")
     scale, unit = (100.0, ", points") if analysis.percent else (1.0, "")
     splits = [(analysis.summary(c.cell).cell.label, c.variance, cell_anchor(c.cell)) for c in found.cells]

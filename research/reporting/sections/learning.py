@@ -27,7 +27,7 @@ def learning_tables(analysis: Analysis) -> tuple[str | Table, ...]:
 
 
 def _lengths(found: Learning) -> str:
-    """That steps are not alike, where runs differ in their number."""
+    """Note for studies whose runs differ in their number of steps."""
     fewest, most = (end(run.steps for run in found.runs) for end in (min, max))
     if fewest == most:
         return ""

@@ -1,4 +1,4 @@
-"""What a report says beside a paper's table: the setting, the numbers, what the paper claims and what is doubtful."""
+"""Section on a paper's table: its setting, its numbers beside ours, its claims, and doubts about the source."""
 
 import re
 

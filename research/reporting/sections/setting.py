@@ -1,4 +1,4 @@
-"""What a study ran on, in one line."""
+"""Setting of a study in one line."""
 
 from research.reporting.analysis.analysis import Analysis
 from research.reporting.numbers import count
@@ -17,7 +17,7 @@ def setting(analysis: Analysis) -> str:
 
 
 def _metric(analysis: Analysis) -> str:
-    """What the metric is, if its name does not say it."""
+    """Definition of the metric; empty if its name says it."""
     if "avg@" not in analysis.metric_name:
         return ""
     k = analysis.metric_name.removeprefix("avg@")

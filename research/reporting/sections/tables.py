@@ -84,7 +84,7 @@ def factors_table(analysis: Analysis) -> Table | None:
 
 
 def counterparts_table(analysis: Analysis) -> Table | None:
-    """Which rows of the paper stand beside which comparison; None if none do."""
+    """The paper's pair of rows beside each comparison; None if there is none."""
     rows = [
         (
             f"{effect.cell.label} vs {effect.reference.label}",

@@ -1,4 +1,4 @@
-"""Where a report's numbers come from: the gains seed by seed, and every run with its origin."""
+"""Origin of a report's numbers: the gains seed by seed, and every run with its config, data and commit."""
 
 from typing import Any
 
