@@ -21,7 +21,7 @@ from time import perf_counter
 import pandas as pd
 import psutil
 
-from research.provenance import cpu_name, git_state
+from research.provenance import code, cpu_name
 
 STUDY = Path(__file__).parents[1] / "experiments" / "ablations" / "length_bias.yaml"
 
@@ -70,7 +70,7 @@ def page(pairs: list[tuple[Measured, Measured]], command: str, runs: int, steps:
     )
     return f"""# One worker and two
 
-`{command}`, commit `{git_state()["commit"][:12]}`, {cpu_name()}, {os.cpu_count()} cores,
+`{command}`, commit `{code().commit[:12]}`, {cpu_name()}, {os.cpu_count()} cores,
 Python {platform.python_version()}.
 
 `{STUDY.name}`, {runs} runs of {steps} steps with one thread each, from the command to the report; the warm start was

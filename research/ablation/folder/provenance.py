@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from research.ablation.plan import Run
-from research.provenance import PACKAGES, git_state
+from research.provenance import code, versions
 from research.tracking import RESULT, replace_text
 
 
@@ -28,5 +27,5 @@ def record_provenance(run: Run) -> None:
     """Note, when a run is begun, which code and which packages it is begun with."""
     path = run.folder / "provenance.json"
     if not path.exists():
-        versions = " ".join(f"{package} {version(package)}" for package in PACKAGES)
-        replace_text(path, json.dumps({"commit": git_state()["commit"], "versions": versions}))
+        found = " ".join(f"{package} {number}" for package, number in versions().items())
+        replace_text(path, json.dumps({"commit": code().commit, "dirty": code().dirty, "versions": found}))

@@ -1,14 +1,13 @@
 """A planned study as the record that its results folder keeps."""
 
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from shutil import copyfile
 
 from research.ablation.folder.study_file import PAPERS, Study
 from research.ablation.plan import Plan
 from research.ablation.search.places import FOUND
-from research.provenance import PACKAGES, cpu_name, git_state
+from research.provenance import code, cpu_name, versions
 from research.yaml_file import read_yaml
 
 
@@ -19,14 +18,14 @@ def study_of(plan: Plan, command: str) -> Study:
         plan: the checked plan.
         command: how it was started.
     """
-    spec, config, git = plan.spec, plan.runs[0].recipe.config, git_state()
+    spec, config = plan.spec, plan.runs[0].recipe.config
     evaluation, metric = config["model"]["evaluation"], spec.metric
     return Study(
         name=spec.name,
         question=spec.question,
         command=command,
-        commit=git["commit"],
-        dirty=git["dirty"],
+        commit=code().commit,
+        dirty=code().dirty,
         design=spec.design,
         options=spec.options,
         base=spec.base,
@@ -49,7 +48,7 @@ def study_of(plan: Plan, command: str) -> Study:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpu": cpu_name(),
-            **{package: version(package) for package in PACKAGES},
+            **versions(),
         },
         factors=spec.factors,
         cells=tuple(plan.cells),

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from research.provenance import git_state
+from research.provenance import code
 
 PACKAGES = ("torch", "transformers", "lightning")
 
@@ -30,10 +30,9 @@ def render(template: str, **context: Any) -> str:
 
 def provenance(command: str) -> dict[str, str]:
     """What made a page: the command, the commit, the versions."""
-    state = git_state()
     packages = [f"Python {platform.python_version()}", *(f"{package} {version(package)}" for package in PACKAGES)]
     return {
         "command": command,
-        "commit": f"{state['commit']}{', with changes' if state['dirty'] else ''}",
+        "commit": str(code()),
         "versions": ", ".join(packages),
     }

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import research
 from research.ablation.designs import Cell
 from research.ablation.folder.study_file import PAPERS
 from research.errors import UserError
 from research.reporting.numbers import NONE
+from research.shipped import experiments
 from research.statistics import Direction
 from research.yaml_file import read_yaml, required
 
@@ -215,7 +215,7 @@ def find_file(name: str, folder: Path) -> Path:
     Raises: UserError if it is in none of these.
     """
     copy = folder / PAPERS / Path(name).name
-    roots = [*folder.resolve().parents, Path(research.__file__).resolve().parents[1], Path.cwd()]
+    roots = [*folder.resolve().parents, experiments().parent, Path.cwd()]
     for path in (copy, *(root / name for root in roots)):
         if path.is_file():
             return path
