@@ -37,7 +37,7 @@ class Shipped:
         """The first sentence of the file's header."""
         lines = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
-            if not line.startswith("#"):
+            if not line.removeprefix("#").strip() or not line.startswith("#"):
                 break
             lines.append(line.removeprefix("#").strip())
         return _SENTENCE_END.split(" ".join(lines), maxsplit=1)[0]
