@@ -11,7 +11,7 @@ from research.ablation.executors import Job
 from research.ablation.fractions import Aliases, aliases_of
 from research.ablation.guarantees import check_baseline, check_single_changes
 from research.ablation.nodes import covers, differences
-from research.ablation.search.places import Place, guarantee, places, with_found
+from research.ablation.search_places import Place, guarantee, places, with_found
 from research.ablation.spec import METHODS, StudySpec
 from research.errors import UserError
 from research.recipe import Recipe, parse

@@ -9,8 +9,9 @@ from research.ablation.folder.tables import write_outputs
 from research.ablation.interrupts import Interrupts
 from research.ablation.live import StudyView
 from research.ablation.loop import drive
+from research.ablation.mlflow_runs import Runs
+from research.ablation.optuna_trials import Trials
 from research.ablation.plan import Plan, Run
-from research.ablation.records import Runs, Trials
 from research.ablation.stores import Stores
 from research.ablation.unchanged import prove_null
 from research.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any
 from research.ablation.designs import OPTIONS
 from research.ablation.nodes import Nodes, compose, covers
 from research.ablation.scale import Scale, read_scale
-from research.ablation.search.declared import SearchSpec, read_search
+from research.ablation.search_spec import SearchSpec, read_search
 from research.ablation.seeds import check_seeds
 from research.errors import UserError
 from research.recipe_file import read_recipe

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from filelock import FileLock, Timeout
 from sqlalchemy import text
 
 from research.errors import UserError
-from research.tracking import connect, without_password
+from research.tracking import connect, replace_text, without_password
 
 SHARED = re.compile(r"postgres(ql)?(\+\w+)?://")
 
@@ -95,3 +96,11 @@ class Stores:
         with connection, connection.begin():
             connection.execute(text("select pg_advisory_xact_lock(hashtext(:study))"), {"study": study})
             yield
+
+
+def identity(folder: Path) -> str:
+    """Eight hexadecimal digits that this results folder got when it was new: made again, it is another study."""
+    path = folder / "cells" / "identity"
+    if not path.exists():
+        replace_text(path, token_hex(4))
+    return path.read_text()

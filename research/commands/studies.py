@@ -134,7 +134,7 @@ def _resources(known: Namespace, options: dict[str, Any], cells: Path) -> Any:
 
 def _report_on(plan: Any, stores: Any, known: Namespace, *, complete: bool) -> None:
     """Write the study's report, end its record in MLflow, and say where everything is."""
-    from research.ablation.records import Runs
+    from research.ablation.mlflow_runs import Runs
     from research.reporting import terminal_table, write_report
 
     folder = plan.folder

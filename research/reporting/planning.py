@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from research.ablation.plan import Plan
-from research.ablation.search.places import search_lines
+from research.ablation.search_places import search_lines
 from research.reporting.analysis.factorial import FACTORIALS
 from research.reporting.analysis.results import Results, as_number, read_results
 from research.reporting.numbers import NONE, count, number

@@ -12,8 +12,8 @@ import pytest
 from postgres import Cluster, missing, running
 from studies import FACTORS, Study, check_records, write_study
 
+from research.ablation.optuna_trials import Trials
 from research.ablation.plan import Plan, make_plan
-from research.ablation.records import Trials
 from research.ablation.spec import read_study
 from research.ablation.stores import Stores
 from research.errors import UserError

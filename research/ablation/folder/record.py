@@ -6,7 +6,7 @@ from shutil import copyfile
 
 from research.ablation.folder.study_file import PAPERS, Study
 from research.ablation.plan import Plan
-from research.ablation.search.places import FOUND
+from research.ablation.search_places import FOUND
 from research.provenance import code, cpu_name, versions
 from research.yaml_file import read_yaml
 

@@ -9,10 +9,10 @@ from research.ablation.executors import Executor, Job
 from research.ablation.folder.tables import write_csv
 from research.ablation.interrupts import Interrupts
 from research.ablation.loop import drive
+from research.ablation.mlflow_runs import Runs
 from research.ablation.plan import Plan
-from research.ablation.records import Runs
-from research.ablation.search.places import FOUND, search_lines, with_found
 from research.ablation.search.trials import Search, say
+from research.ablation.search_places import FOUND, search_lines, with_found
 from research.ablation.stores import Stores
 from research.tracking import replace_text
 from research.training.warm_start.builtin import resolve_path

@@ -15,12 +15,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from research.ablation.designs import Cell
 from research.ablation.executors import Outcome, last_line
+from research.ablation.mlflow_runs import Runs
 from research.ablation.nodes import compose
+from research.ablation.optuna_trials import ATTEMPTS
 from research.ablation.plan import Plan, Run
-from research.ablation.records import ATTEMPTS, Runs, identity
-from research.ablation.search.declared import SearchSpec
-from research.ablation.search.places import Place
-from research.ablation.stores import Stores
+from research.ablation.search_places import Place
+from research.ablation.search_spec import SearchSpec
+from research.ablation.stores import Stores, identity
 from research.errors import UserError
 from research.recipe import Recipe
 from research.runs.folder import claim

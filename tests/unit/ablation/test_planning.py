@@ -14,8 +14,8 @@ from rich.console import Console
 
 from research.ablation.designs import Cell, Comparison
 from research.ablation.plan import Plan, Run
-from research.ablation.search.declared import SearchSpec
-from research.ablation.search.places import Place
+from research.ablation.search_places import Place
+from research.ablation.search_spec import SearchSpec
 from research.ablation.spec import StudySpec
 from research.recipe import Recipe
 from research.reporting.planning import (

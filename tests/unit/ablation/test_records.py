@@ -10,13 +10,14 @@ import pytest
 import yaml
 from conftest import refused
 
-from research.ablation import records
+from research.ablation import mlflow_runs
 from research.ablation.designs import design_cells
 from research.ablation.executors import Job, Outcome
 from research.ablation.executors.local import Worker
 from research.ablation.live import StudyView
+from research.ablation.mlflow_runs import Runs
+from research.ablation.optuna_trials import Trials
 from research.ablation.plan import Plan, Run
-from research.ablation.records import Runs, Trials
 from research.ablation.run import _State
 from research.ablation.spec import StudySpec, read_study
 from research.ablation.stores import Stores
@@ -317,16 +318,16 @@ class TestRuns:
         self, spec: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = [100.0]
-        monkeypatch.setattr(records, "monotonic", lambda: clock[0])
-        monkeypatch.setattr(records, "Tracker", lambda *words: ToldTracker())
-        monkeypatch.setattr(records, "compare_view", lambda *words: "/#/view")
+        monkeypatch.setattr(mlflow_runs, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(mlflow_runs, "Tracker", lambda *words: ToldTracker())
+        monkeypatch.setattr(mlflow_runs, "compare_view", lambda *words: "/#/view")
         plan = planned(spec, tmp_path)
         runs = Runs(plan, "sqlite:///nowhere.db", tmp_path)
         for _ in range(3):
             runs.mirror(plan.runs[0])
         runs.mirror(plan.runs[1])
         assert runs.tracker.told.count("mirror") == 2  # once each
-        clock[0] += records.MIRRORED_EVERY
+        clock[0] += mlflow_runs.MIRRORED_EVERY
         runs.mirror(plan.runs[0])
         assert runs.tracker.told.count("mirror") == 3
         runs.pause(plan.runs[0])

@@ -14,14 +14,14 @@ from mlflow import MlflowClient
 from research.ablation.executors import Executor, Job, Outcome, Resources
 from research.ablation.executors.base import STOP
 from research.ablation.folder.record import study_of
+from research.ablation.mlflow_runs import Runs
 from research.ablation.nodes import at, differences
 from research.ablation.plan import Plan, Run, make_plan
-from research.ablation.records import Runs, identity
 from research.ablation.search import run as searching
-from research.ablation.search.places import FOUND, search_lines, with_found
 from research.ablation.search.run import run_search
+from research.ablation.search_places import FOUND, search_lines, with_found
 from research.ablation.spec import read_study
-from research.ablation.stores import Stores
+from research.ablation.stores import Stores, identity
 from research.tracking import METRICS, RESULT, merged_steps
 
 METRIC = "evaluation/avg_at_k"

@@ -8,7 +8,7 @@ from typing import Any
 
 from research.ablation.designs import Cell, design_cells
 from research.ablation.nodes import at, compose, covers
-from research.ablation.search.declared import SearchSpec
+from research.ablation.search_spec import SearchSpec
 from research.ablation.spec import StudySpec
 from research.errors import UserError
 from research.recipe import Recipe, parse
