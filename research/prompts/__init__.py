@@ -1,8 +1,8 @@
-"""Where prompts come from, and in which order they are drawn.
+"""Prompts: their sources, and the order in which they are drawn.
 
-A `PromptSource` loads prompts with their reference answers; `PromptData` is the LightningDataModule that draws from
-one for training, in a seeded order with a position that a checkpoint keeps, and from another for evaluation. `Targets`
-says whether the prompts ask for a length.
+A `PromptSource` loads prompts with their reference answers. `PromptData` is the LightningDataModule: it draws training
+prompts from one source, in a seeded order whose position a checkpoint keeps, and takes evaluation prompts from another.
+`Targets` can make every prompt ask for a length.
 """
 
 from research.prompts.arithmetic import Arithmetic, Difficulty, accepted_steps, right_steps, worked_solution

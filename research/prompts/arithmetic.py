@@ -22,7 +22,7 @@ ALPHABET = "0123456789+-=;()#"
 
 @dataclass(frozen=True, kw_only=True)
 class Difficulty:
-    """Which chains are drawn: uniformly many operators, each an addition or a subtraction of a uniform number."""
+    """The chains that are drawn: uniformly many operators, each an addition or a subtraction of a uniform number."""
 
     operators: tuple[int, int] = (1, 3)
     """Fewest and most operators in a chain; at least 1."""
@@ -59,10 +59,10 @@ def worked_solution(
 
     Args:
         text: the prompt.
-        checks: whether step k is followed by its check; steps beyond the list are not.
-        slips: what is added to the result of step k by mistake; the solution goes on from the mistaken result. A slip
-            that would make a result negative is not made.
-        calls: whether step k asks a calculator, with its sum in brackets; then there is no slip in it.
+        checks: True at k if step k is followed by its check; steps beyond the list are not.
+        slips: the mistake at k is added to the result of step k, and the solution goes on from there. A slip that would
+            make a result negative is not made.
+        calls: True at k if step k asks a calculator, with its sum in brackets; such a step has no slip.
 
     Example:
         >>> worked_solution("47+8-19=", [True, False])
@@ -87,7 +87,7 @@ def worked_solution(
 
 
 def accepted_steps(text: str) -> list[tuple[str, str]]:
-    """What each step of a solution may say: the sum at its place, alone or with its check.
+    """The texts that each step of a solution may have: the sum at its place, alone or with its check.
 
     Example:
         >>> accepted_steps("47+8=")
@@ -103,9 +103,9 @@ def accepted_steps(text: str) -> list[tuple[str, str]]:
 
 
 def right_steps(text: str, completion: str) -> list[bool]:
-    """For each step of a completion in order: does it go on from the step before as the prompt says, and is it true?
+    """The verdict on each step of a completion: True if it is correct and continues the step before it.
 
-    Steps are separated by `;`; brackets must hold a true check of their step. What follows `#` is not a step.
+    Steps are separated by `;`; brackets must hold a correct check of their step. Text after `#` is not a step.
 
     Example:
         >>> right_steps("47+8-19=", "47+8=55;55-19=37;#37")
@@ -121,17 +121,17 @@ class Arithmetic(PromptSource):
     """Prompts of the built-in task, generated from a seed.
 
     A prompt's meta holds its number of `operators`, its worked `solution` without checks and slips, and the `steps`
-    that a verifier of steps accepts, so that a template around the text takes nothing away.
+    that a verifier of steps accepts, so that both are known even where a template surrounds the text.
     """
 
     size: int
-    """How many prompts; at least 1."""
+    """Number of prompts; at least 1."""
     seed: int
-    """The source's own seed: two sources with different seeds may share prompts, which `PromptData` takes out."""
+    """The source's own seed. Sources of different seeds may share prompts; `PromptData` keeps those out of training."""
     difficulty: Difficulty = field(default_factory=Difficulty)
-    """Which chains are drawn."""
+    """The chains that are drawn."""
     distinct: bool = True
-    """Whether a text comes only once. If not, short chains, of which there are few, stay as frequent as long ones."""
+    """True if no text repeats. With repeats, short chains, of which there are few, stay as frequent as long ones."""
 
     def __post_init__(self) -> None:
         require(self.size >= 1, f"Arithmetic: size is at least 1, got {self.size}")
@@ -147,7 +147,7 @@ class Arithmetic(PromptSource):
                 seen.add(text)
             if len(drawn) == self.size:
                 return [self._prompt(index, text) for index, text in enumerate(drawn)]
-        raise ValueError(f"Arithmetic: this difficulty has fewer than size={self.size} different prompts")
+        raise ValueError(f"Arithmetic: this difficulty has fewer than size={self.size} different prompts: lower size")
 
     def _prompt(self, index: int, text: str) -> Prompt:
         solution, steps = worked_solution(text), accepted_steps(text)

@@ -1,4 +1,4 @@
-"""Countdown: reach a goal from given numbers; prompts generated from a seed, each of which can be solved."""
+"""Countdown: an equation that reaches a goal from given numbers. Prompts are generated, and each can be solved."""
 
 from dataclasses import dataclass
 from random import Random
@@ -49,7 +49,7 @@ class Countdown(PromptSource):
     """
 
     size: int
-    """How many prompts; at least 1."""
+    """Number of prompts; at least 1."""
     seed: int
     """The source's own seed."""
     count: tuple[int, int] = (3, 4)
@@ -82,7 +82,7 @@ class Countdown(PromptSource):
                 prompts.append(self._prompt(len(prompts), numbers, goal, expression))
             if len(prompts) == self.size:
                 return prompts
-        raise ValueError(f"Countdown: these settings give fewer than size={self.size} different prompts")
+        raise ValueError(f"Countdown: these settings give fewer than size={self.size} different prompts: lower size")
 
     def _prompt(self, index: int, numbers: list[int], goal: int, expression: str) -> Prompt:
         text = template_text(self.template, ("numbers", "goal"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
@@ -13,7 +13,16 @@ from research.prompts.filters import Filter
 from research.prompts.source import PromptSource, content_hash
 from research.prompts.stream import PromptStream
 from research.prompts.targets import Targets
+from research.prompts.tokenizer import Tokenizer
 from research.types import Prompt
+
+
+class StreamState(TypedDict):
+    """A checkpoint's record of the training stream."""
+
+    position: int
+    retired: list[str]
+    """Ids of the prompts that are passed over."""
 
 
 class _OneStep(IterableDataset):
@@ -33,17 +42,17 @@ class PromptData(LightningDataModule):
     """Prompts for training and for evaluation.
 
     One Lightning epoch is one step: the training loader yields one list of `prompts_per_step` prompts, and is asked
-    again for the next step. So a checkpoint falls between steps, and the position in the data is one number, beside
-    the ids of the prompts that have been retired.
+    again for the next step. A checkpoint therefore falls between steps, and the state of the data is one position and
+    the ids of the retired prompts.
 
     Args:
-        train: where training prompts come from; those whose question is an evaluation prompt's are taken out.
-        evaluation: where evaluation prompts come from.
-        targets: whether the prompts, of training and evaluation alike, ask for a length.
-        chat: whether the prompts, of training and evaluation alike, are written in the policy's chat markup.
-        filters: which training prompts are left out, one filter after another, as the policy reads them.
+        train: source of the training prompts; those with the question of an evaluation prompt are removed.
+        evaluation: source of the evaluation prompts.
+        targets: the length that training and evaluation prompts ask for, if any.
+        chat: the markup that training and evaluation prompts are written in.
+        filters: applied to the written training prompts, one after another.
         prompts_per_step: N, prompts drawn for each step; at least 1.
-        evaluation_chunk: evaluation prompts sampled at once; at least 1, and no influence on what is sampled.
+        evaluation_chunk: evaluation prompts sampled at once; at least 1. It has no influence on the samples.
         seed: of the order of the training prompts.
 
     Raises: UserError if a source cannot be read, two prompts share an id, or no training prompt is left.
@@ -69,11 +78,11 @@ class PromptData(LightningDataModule):
         self.targets, self.chat, self.filters = targets, chat, filters
         self.counts: dict[str, dict[str, int]] = {}
         self._loaded: dict[str, Sequence[Prompt]] = {}
-        self._state: dict[str, Any] = {"position": 0, "retired": []}
+        self._state = StreamState(position=0, retired=[])
         self.stream: PromptStream | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load both sources, and take the evaluation prompts out of the training ones."""
+        """Load both sources; write and filter the prompts too, unless a part needs the tokenizer (`attach`)."""
         if self._loaded:
             return
         for name, source in self.sources.items():
@@ -84,11 +93,13 @@ class PromptData(LightningDataModule):
         if not any(part.reads_tokenizer for part in (self.chat, *self.filters)):
             self.attach(None)
 
-    def attach(self, tokenizer: Any) -> None:
-        """Write the prompts as the policy reads them, filter the training prompts, and place the stream.
+    def attach(self, tokenizer: Tokenizer | None) -> None:
+        """Write the prompts for the policy, filter the training prompts, and make the stream; once is enough.
 
         Args:
-            tokenizer: the policy's; None only where nothing reads it.
+            tokenizer: the policy's; None only if neither the chat markup nor a filter reads it.
+
+        Raises: UserError if no training prompt is left.
         """
         if self.stream is not None:
             return
@@ -103,13 +114,13 @@ class PromptData(LightningDataModule):
             kept = left
         counts["kept"] = len(kept)
         if not kept:
-            raise UserError(f"no training prompt is left: {_told(counts)}")
+            raise UserError(f"no training prompt is left, change data.train or data.filters: {_told(counts)}")
         self.train_prompts = kept
         self.stream = PromptStream(kept, self.seed)
         self._place(self.stream)
 
-    def _written(self, prompts: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
-        """The prompts as the policy reads them; a text that says more than the question leaves it in the meta."""
+    def _written(self, prompts: Sequence[Prompt], tokenizer: Tokenizer | None) -> list[Prompt]:
+        """The prompts as the policy reads them; where the text grows, the meta keeps the question."""
         asked = [self.targets(prompt) for prompt in prompts]
         return [
             after if after.text == before.text else replace(after, meta={**after.meta, "question": before.question})
@@ -117,27 +128,27 @@ class PromptData(LightningDataModule):
         ]
 
     def hashes(self) -> dict[str, str]:
-        """The content hash of what is trained and evaluated on."""
+        """The content hashes of the training and the evaluation prompts."""
         return {"train": content_hash(self.train_prompts), "evaluation": content_hash(self.evaluation_prompts)}
 
     def train_dataloader(self) -> DataLoader:
-        """One list of prompts: this step's."""
-        assert self.stream is not None, "setup comes first, and attach where the tokenizer is read"
+        """Yields one list: the prompts of this step."""
+        assert self.stream is not None, "setup comes first, and attach if a part reads the tokenizer"
         return DataLoader(_OneStep(self.stream, self.prompts_per_step), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         """The evaluation prompts in order, in chunks."""
         return DataLoader(self.evaluation_prompts, batch_size=self.evaluation_chunk, collate_fn=list)  # pyright: ignore[reportArgumentType]
 
-    def state_dict(self) -> dict[str, Any]:
-        """The position in the training stream, and the prompts that it passes over."""
+    def state_dict(self) -> StreamState:
+        """The position in the training stream, and the ids of the retired prompts."""
         if self.stream is None:
-            return dict(self._state)
-        return {"position": self.stream.position, "retired": sorted(self.stream.retired)}
+            return self._state.copy()
+        return StreamState(position=self.stream.position, retired=sorted(self.stream.retired))
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StreamState) -> None:
         """Continue from a saved position."""
-        self._state = {"position": state_dict["position"], "retired": list(state_dict["retired"])}
+        self._state = StreamState(position=state_dict["position"], retired=list(state_dict["retired"]))
         if self.stream is not None:
             self._place(self.stream)
 
@@ -146,7 +157,7 @@ class PromptData(LightningDataModule):
 
 
 def _check_ids(prompts: Sequence[Prompt]) -> None:
-    """Refuse two prompts with one id: retirement and results tell prompts apart by it."""
+    """Refuse two prompts with one id, since retirement and results go by ids."""
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.id in seen:
@@ -155,5 +166,5 @@ def _check_ids(prompts: Sequence[Prompt]) -> None:
 
 
 def _told(counts: Mapping[str, int]) -> str:
-    """What became of the prompts, in words."""
+    """The counts as one phrase."""
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())

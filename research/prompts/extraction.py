@@ -1,4 +1,4 @@
-"""How a reference answer is found in the field that holds it."""
+"""Ways to find a reference answer in the field that holds it."""
 
 import re
 from abc import ABC, abstractmethod
@@ -8,7 +8,7 @@ from research.component import require
 
 
 class Extraction(ABC):
-    """From the text of the answer field to the reference answer."""
+    """Finds the reference answer in the text of the answer field."""
 
     @abstractmethod
     def __call__(self, text: str) -> str | None:
@@ -17,7 +17,7 @@ class Extraction(ABC):
     @property
     @abstractmethod
     def words(self) -> str:
-        """What is looked for, as an error message says it."""
+        """The thing that is looked for, in the words of an error message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Pattern(Extraction):
             groups = re.compile(self.regex).groups
         except re.error as error:
             raise ValueError(f"answer_pattern {self.regex!r} is no regular expression: {error}") from error
-        require(groups >= 1, f"answer_pattern {self.regex!r} has no group")
+        require(groups >= 1, f"answer_pattern {self.regex!r} has no group: put the answer in brackets")
 
     @property
     def words(self) -> str:
@@ -116,12 +116,12 @@ class LastBoxed(Extraction):
         if not boxes:
             return None
         rest = text[boxes[-1].end() :]
-        inside = _balanced(rest) if rest.startswith("{") else re.match(r"[^\s$.,]*", rest)[0]  # pyright: ignore
+        inside = _balanced(rest) if rest.startswith("{") else re.split(r"[\s$.,]", rest, maxsplit=1)[0]
         return (inside or "").strip() or None
 
 
 def _balanced(text: str) -> str | None:
-    """What stands between the brace that the text begins with and the one that closes it; None if none does."""
+    """The text between the brace at the beginning and the one that closes it; None if none does."""
     depth = 0
     for brace in re.finditer(r"\\.|[{}]", text, re.DOTALL):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)

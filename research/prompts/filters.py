@@ -1,48 +1,54 @@
-"""Filters: which training prompts are left out, before the first is drawn."""
+"""Filters: training prompts that are left out before the first is drawn."""
 
 import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from research.component import require
+from research.prompts.tokenizer import Tokenizer
 from research.types import Prompt
 
 Unit = Literal["tokens", "characters"]
 
 
 class Filter(ABC):
-    """Which prompts are kept, of those that the filters before it have kept."""
+    """Keeps some of the prompts that the filters before it have kept."""
 
     @property
     def reads_tokenizer(self) -> bool:
-        """Whether lengths are counted in the policy's tokens."""
+        """True if lengths are counted in the policy's tokens."""
         return getattr(self, "unit", None) == "tokens"
 
     @abstractmethod
-    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    def __call__(
+        self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Tokenizer | None
+    ) -> list[Prompt]:
         """The prompts that are kept, in order.
 
         Args:
             prompts: training prompts as the policy reads them.
             held_out: the evaluation prompts.
-            tokenizer: the policy's; None only where it is not read.
+            tokenizer: the policy's; None only if `reads_tokenizer` is False.
         """
 
 
-def _lengths(prompts: Sequence[Prompt], unit: Unit, tokenizer: Any) -> list[int]:
-    """How long each prompt is."""
+def _lengths(prompts: Sequence[Prompt], unit: Unit, tokenizer: Tokenizer | None) -> list[int]:
+    """The length of each prompt."""
     texts = [prompt.text for prompt in prompts]
-    return [len(text) for text in (tokenizer(texts)["input_ids"] if unit == "tokens" and texts else texts)]
+    if unit == "characters" or not texts:
+        return [len(text) for text in texts]
+    assert tokenizer is not None, "lengths in tokens need the tokenizer"
+    return [len(ids) for ids in tokenizer(texts)["input_ids"]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropLongest(Filter):
-    """Without the longest prompts.
+    """Drops the longest prompts.
 
         keep |x| ≤ quantile(1 − share)
 
@@ -55,14 +61,16 @@ class DropLongest(Filter):
     """
 
     unit: Unit
-    """What lengths are counted in, the policy's tokens or characters."""
+    """Unit of the lengths: the policy's tokens, or characters."""
     share: float = 0.1
-    """Of the prompts that are too long; in (0, 1). Prompts that are just as long as the limit stay."""
+    """Share of the prompts that is too long; in (0, 1). Prompts that are just as long as the limit stay."""
 
     def __post_init__(self) -> None:
         require(0 < self.share < 1, f"DropLongest: share is in (0, 1), got {self.share}")
 
-    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    def __call__(
+        self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Tokenizer | None
+    ) -> list[Prompt]:
         if not prompts:
             return []
         lengths = _lengths(prompts, self.unit, tokenizer)
@@ -72,19 +80,21 @@ class DropLongest(Filter):
 
 @dataclass(frozen=True, kw_only=True)
 class MaxLength(Filter):
-    """Only prompts that are not longer than a limit."""
+    """Keeps prompts that are not longer than a limit."""
 
     unit: Unit
-    """What lengths are counted in, the policy's tokens or characters."""
+    """Unit of the lengths: the policy's tokens, or characters."""
     longest: int
     """Greatest length; at least 1."""
     solution: bool = False
-    """Whether the length is that of the prompt and its reference solution."""
+    """True to count the reference solution with the prompt."""
 
     def __post_init__(self) -> None:
         require(self.longest >= 1, f"MaxLength: longest is at least 1, got {self.longest}")
 
-    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    def __call__(
+        self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Tokenizer | None
+    ) -> list[Prompt]:
         lengths = _lengths(prompts, self.unit, tokenizer)
         if self.solution:
             solutions = [replace(prompt, text=str(prompt.meta.get("solution", ""))) for prompt in prompts]
@@ -94,7 +104,7 @@ class MaxLength(Filter):
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerMatches(Filter):
-    r"""Only prompts whose whole reference answer a regular expression matches.
+    r"""Keeps prompts whose whole reference answer matches a regular expression.
 
     Example:
         >>> rows = [Prompt(id=x, text="q", answer=x) for x in ("-1,024.5", "x+1", "7 or 8")]
@@ -112,15 +122,17 @@ class AnswerMatches(Filter):
         except re.error as error:
             raise ValueError(f"AnswerMatches: {self.pattern!r} is no regular expression: {error}") from error
 
-    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    def __call__(
+        self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Tokenizer | None
+    ) -> list[Prompt]:
         return [prompt for prompt in prompts if re.fullmatch(self.pattern, prompt.answer)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldRange(Filter):
-    """Only prompts with a number in a range in a field of the meta: a level, a grade, a pass rate.
+    """Keeps prompts whose field of the meta is a number in a range: a level, a grade, a pass rate.
 
-    A text is the one number that it holds, so that `Level 3` is 3.
+    A text with one number in it counts as that number: `Level 3` is 3.
 
     Example:
         >>> levels = FieldRange(field="level", low=3.0, high=5.0, missing="drop")
@@ -136,20 +148,22 @@ class FieldRange(Filter):
     high: float
     """Highest number that is kept; at least `low`."""
     missing: Literal["drop", "keep"]
-    """What becomes of prompts without such a number."""
+    """Prompts without such a number are dropped or kept."""
 
     def __post_init__(self) -> None:
         require(self.low <= self.high, f"FieldRange: low is at most high, got {self.low} and {self.high}")
 
-    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    def __call__(
+        self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Tokenizer | None
+    ) -> list[Prompt]:
         return [prompt for prompt in prompts if self._keeps(_number(prompt.meta.get(self.field)))]
 
     def _keeps(self, number: float | None) -> bool:
         return self.missing == "keep" if number is None else self.low <= number <= self.high
 
 
-def _number(value: Any) -> float | None:
-    """The number that a value is, or the only one that a text holds; None if there is none."""
+def _number(value: object) -> float | None:
+    """The value as a number, or the only number in a text; None if there is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     if isinstance(value, str):
@@ -160,9 +174,11 @@ def _number(value: Any) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DistinctQuestions(Filter):
-    """Every question once: the first prompt that asks it."""
+    """Keeps the first prompt of each question."""
 
-    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    def __call__(
+        self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Tokenizer | None
+    ) -> list[Prompt]:
         first: dict[str, Prompt] = {}
         for prompt in prompts:
             first.setdefault(prompt.question, prompt)

@@ -1,13 +1,12 @@
-"""The process that generates reasoning-gym entries: a pickled request on standard input, a pickled reply on output.
+"""Script that generates reasoning-gym entries: reads a pickled request from standard input, writes a pickled reply.
 
-It runs as a script and imports nothing of `research`, so it starts as fast as reasoning-gym itself.
+It imports nothing of `research`, so it starts as fast as reasoning-gym itself.
 """
 
 import pickle
 import random
 import sys
 from difflib import get_close_matches
-from typing import Any
 
 import numpy as np
 from reasoning_gym.factory import DATASETS, create_dataset
@@ -16,7 +15,7 @@ UNSCORABLE = "composite"
 """The one name in the registry that mixes other tasks; it has no scorer of its own."""
 
 
-def generate(task: str, size: int, seed: int, config: dict[str, Any]) -> list[dict[str, Any]]:
+def generate(task: str, size: int, seed: int, config: dict[str, object]) -> list[object]:
     """The entries 0 to size − 1 of a task: question, answer and metadata, in Python's own types.
 
     Raises: ValueError if there is no such task, or it does not take the settings.
@@ -37,8 +36,8 @@ def generate(task: str, size: int, seed: int, config: dict[str, Any]) -> list[di
     return [plain(dataset[index]) for index in range(size)]
 
 
-def plain(value: Any) -> Any:
-    """The same value with NumPy's scalars and arrays as Python's; tuples stay tuples: some scorers compare them."""
+def plain(value: object) -> object:
+    """The value with NumPy's scalars and arrays as Python's own; tuples stay tuples, as some scorers compare them."""
     if isinstance(value, dict):
         return {plain(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

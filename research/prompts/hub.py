@@ -19,9 +19,9 @@ class HubDataset(PromptSource):
     id: str
     """Name on the hub, or a path: a file or folder that `datasets` reads, or a folder written by `save_to_disk`."""
     split: str
-    """Which split; a single file, and a saved folder that records no split, is called `train`."""
+    """Name of the split; that of a single file, or of a saved folder that records none, is `train`."""
     config: str | None = None
-    """Which of the dataset's configurations, where it has several."""
+    """The configuration, if the dataset has several."""
     prompt_field: str
     """Field of the question; dots go into nested fields and lists, as in `messages.0.content`."""
     answer_field: str
@@ -29,9 +29,9 @@ class HubDataset(PromptSource):
     template: str = "{prompt}"
     """Prompt text, in which `{prompt}` stands for the question; no other brace has a meaning."""
     answer_pattern: str = ""
-    """Regular expression whose first group, where it first matches, is the answer; empty: the whole field is."""
+    """Regular expression whose first group, where it first matches, is the answer; empty for the whole field."""
     solution_field: str = ""
-    """Field of a reference solution to imitate, written the same way; empty: the rows have none."""
+    """Field of a reference solution to imitate, written the same way; empty for none."""
     limit: int | None = None
     """Take only so many prompts, from the beginning; at least 1."""
 
@@ -42,9 +42,8 @@ class HubDataset(PromptSource):
     def load(self) -> list[Prompt]:
         """The prompt of each row of the split, in its order."""
         table = Table(id=self.id, split=self.split, config=self.config)
-        rows, reader = table.rows(), RowReader.of(self)
-        chosen = rows if self.limit is None else rows.select(range(min(self.limit, len(rows))))
+        rows, reader = table.rows(self.limit), RowReader.of(self)
         return [
             reader.prompt(row, id=f"{table.name}/{number}", place=f"{self.id}, split {self.split}, row {number}")
-            for number, row in enumerate(chosen)
+            for number, row in enumerate(rows)
         ]

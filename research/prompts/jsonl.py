@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from research.component import require
 from research.errors import UserError
-from research.prompts.rows import RowReader
+from research.prompts.rows import Row, RowReader
 from research.prompts.source import PromptSource
 from research.types import Prompt
 
@@ -17,7 +16,7 @@ from research.types import Prompt
 class LocalJsonl(PromptSource):
     r"""Prompts from a file with one JSON object on each line.
 
-    GSM8K as its authors publish it is `prompt_field: question`, `answer_field: answer`, `answer_pattern: "#### (.*)"`.
+    GSM8K as its authors publish it: `prompt_field: question`, `answer_field: answer`, `answer_pattern: "#### (.*)"`.
     """
 
     path: str
@@ -29,9 +28,9 @@ class LocalJsonl(PromptSource):
     template: str = "{prompt}"
     """Prompt text, in which `{prompt}` stands for the question; no other brace has a meaning."""
     answer_pattern: str = ""
-    """Regular expression whose first group, where it first matches, is the answer; empty: the whole field is."""
+    """Regular expression whose first group, where it first matches, is the answer; empty for the whole field."""
     solution_field: str = ""
-    """Field of a reference solution to imitate, written the same way; empty: the rows have none."""
+    """Field of a reference solution to imitate, written the same way; empty for none."""
     limit: int | None = None
     """Take only so many prompts, from the beginning; at least 1."""
 
@@ -51,8 +50,8 @@ class LocalJsonl(PromptSource):
         return prompts
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSONL file with their line numbers; blank lines are passed over."""
+def json_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    """The objects of a JSONL file with their line numbers; blank lines are skipped."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -70,7 +69,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def _json_object(line: bytes, place: str) -> dict[str, Any]:
+def _json_object(line: bytes, place: str) -> Row:
     """One line as a JSON object."""
     try:
         row = json.loads(line.decode("utf-8-sig"))

@@ -27,7 +27,7 @@ class Together(PromptSource):
         return self.counted()[0]
 
     def counted(self) -> tuple[list[Prompt], dict[str, int]]:
-        """The prompts, and the sums of what the sources count."""
+        """The prompts, and the sums of the sources' counts."""
         prompts: list[Prompt] = []
         counts: Counter[str] = Counter()
         for source in self.sources:
@@ -44,7 +44,7 @@ class WeightedTask:
     task: str
     """The task's name in reasoning-gym, such as `leg_counting`."""
     weight: float = 1.0
-    """Of the task beside the others' weights; above 0."""
+    """Weight beside the other tasks'; above 0."""
     config: dict[str, Any] = field(default_factory=dict)
     """The task's settings by name; the others keep reasoning-gym's defaults."""
 
@@ -54,19 +54,19 @@ class WeightedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGymMixture(PromptSource):
-    """Prompts of several reasoning-gym tasks; the task of each prompt is drawn by weight, from the seed.
+    """Prompts of several reasoning-gym tasks. The task of each prompt is drawn from the seed, by weight.
 
         p(task) = weight(task) / Σ weights
 
-    Each prompt is as `ReasoningGym` makes it, and is scored by its own task.
+    Each prompt is made as by `ReasoningGym`, and scored by its own task.
     """
 
     tasks: list[WeightedTask]
     """At least one; a task may come twice, with other settings."""
     size: int
-    """How many prompts; at least 1."""
+    """Number of prompts; at least 1."""
     seed: int
-    """Of the draws, and of the first task; each task after it has the next seed. At least 0."""
+    """Seed of the draws and of the first task; each further task has the next number. At least 0."""
 
     def __post_init__(self) -> None:
         require(len(self.tasks) >= 1, "ReasoningGymMixture: give at least one task")

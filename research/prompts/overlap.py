@@ -1,13 +1,13 @@
-"""Decontamination: training prompts that share words in a row with an evaluation question are left out."""
+"""Decontamination: drops training prompts that share a run of words with an evaluation question."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from research.component import require
 from research.prompts.filters import Filter
 from research.prompts.source import PromptSource
+from research.prompts.tokenizer import Tokenizer
 from research.types import Prompt
 
 _SINGLE = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -18,10 +18,10 @@ _WORD = re.compile(rf"[{_SINGLE}]|[^\W_{_SINGLE}]+")
 
 @dataclass(frozen=True, kw_only=True)
 class NoOverlap(Filter):
-    """Without prompts that share n words in a row with an evaluation question.
+    """Drops prompts that share n words in a row with an evaluation question.
 
-    Words are compared without case and punctuation; each Chinese, Japanese or Korean character is a word. Evaluation
-    questions of fewer than n words, but at least `shortest`, are looked for as a whole.
+    Words are compared without case and punctuation; each Chinese, Japanese or Korean character is a word. An evaluation
+    question of `shortest` to n − 1 words is looked for as a whole.
 
     Source: Brown et al. 2020, app. C, where n is 8 to 13 by the length of the questions (arXiv:2005.14165);
     Shao et al. 2024, §2.1, n = 10 and shortest = 3 (arXiv:2402.03300).
@@ -38,14 +38,16 @@ class NoOverlap(Filter):
     n: int = 13
     """Words in a row that are an overlap; at least 1."""
     shortest: int = 8
-    """Fewest words of an evaluation question that is looked for as a whole; 1 to n."""
+    """Fewest words of an evaluation question that is looked for; 1 to n."""
     against: list[PromptSource] = field(default_factory=list)
     """Further evaluation questions, beside those of the run."""
 
     def __post_init__(self) -> None:
         require(1 <= self.shortest <= self.n, f"NoOverlap: 1 ≤ shortest ≤ n, got {self.shortest} and {self.n}")
 
-    def __call__(self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    def __call__(
+        self, *, prompts: Sequence[Prompt], held_out: Sequence[Prompt], tokenizer: Tokenizer | None
+    ) -> list[Prompt]:
         asked = [*held_out, *(prompt for source in self.against for prompt in source.load())]
         seen: dict[int, set[tuple[str, ...]]] = {}
         for prompt in asked:

@@ -1,22 +1,40 @@
-"""From a row of somebody's data to a prompt: which field is the question, which is the answer, how both are read."""
+"""The mapping from a row of data to a prompt: the fields of question and answer, and how each is read."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from research.component import require
 from research.errors import UserError
 from research.prompts.extraction import Extraction, Pattern, WholeField
 from research.types import Prompt
 
+Row = Mapping[str, object]
+"""A row of data: values by field, mappings and lists among them."""
 _LISTED = 20
-"""How many fields an error message lists."""
+"""Most fields that an error message lists."""
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """A source whose own settings name the fields of its rows."""
+
+    @property
+    def prompt_field(self) -> str: ...
+    @property
+    def answer_field(self) -> str: ...
+    @property
+    def template(self) -> str: ...
+    @property
+    def answer_pattern(self) -> str: ...
+    @property
+    def solution_field(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowReader:
-    """How the rows of one source become prompts; the one mapping that every source of rows shares."""
+    """Makes prompts of the rows of one source; every source of rows uses it."""
 
     prompt_field: str
     """Field of the question; dots go into nested fields and lists, as in `messages.0.content`."""
@@ -25,15 +43,15 @@ class RowReader:
     template: str = "{prompt}"
     """Prompt text, in which `{prompt}` stands for the question; no other brace has a meaning but those of `named`."""
     extraction: Extraction = field(default_factory=WholeField)
-    """How the answer is found in its field."""
+    """Finds the answer in its field."""
     solution_field: str = ""
-    """Field of a reference solution to imitate, written the same way; empty: the rows have none."""
+    """Field of a reference solution to imitate, written the same way; empty for none."""
     context_field: str = ""
-    """Field of what stands before the question in those rows that have something there; empty: no such field."""
+    """Field of a text before the question, in the rows that have such a text; empty for no such field."""
     wrapped: str = "{prompt}"
-    """The template that the question field already has around its questions, and that is taken off."""
+    """The template that the questions are published in, which is taken off."""
     named: Mapping[str, str] = field(default_factory=dict)
-    """Further fields by name: `{name}` in the template stands for such a field, and the meta keeps it."""
+    """Further fields by name; `{name}` in the template stands for the field, and the meta keeps it."""
 
     def __post_init__(self) -> None:
         require(
@@ -42,8 +60,8 @@ class RowReader:
         )
 
     @classmethod
-    def of(cls, source: Any) -> "RowReader":
-        """The mapping that the fields of a source describe."""
+    def of(cls, source: RowSource) -> "RowReader":
+        """The reader that the fields of a source describe."""
         return cls(
             prompt_field=source.prompt_field,
             answer_field=source.answer_field,
@@ -52,16 +70,16 @@ class RowReader:
             solution_field=source.solution_field,
         )
 
-    def prompt(self, row: Mapping[str, Any], *, id: str, place: str) -> Prompt:
+    def prompt(self, row: Row, *, id: str, place: str) -> Prompt:
         """The prompt of one row.
 
         Args:
             row: the fields by name.
             id: of the prompt.
-            place: where the row stands, for error messages.
+            place: of the row, for error messages.
 
-        Returns: the prompt; its meta holds the row's other fields, as far as they are text, numbers, booleans or null,
-            the reference `solution` if there is a field for it, and the `question` if the text is more than it.
+        Returns: the prompt. Its meta holds the row's other fields that are text, numbers, booleans or null, the
+            reference `solution`, if there is a field for it, and the `question`, if the text is more than that.
 
         Raises: UserError if a field is missing, empty or no text, or if no answer is found.
         """
@@ -81,12 +99,12 @@ class RowReader:
             meta["question"] = question
         return Prompt(id=id, text=text, answer=answer, meta={**meta, **named})
 
-    def reads(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row has the fields that are read."""
+    def reads(self, row: Row) -> bool:
+        """True if the row has all fields that this reader needs."""
         paths = [self.prompt_field, self.answer_field, self.solution_field, self.context_field, *self.named.values()]
         return all(has_field(row, path) for path in paths if path)
 
-    def _question(self, row: Mapping[str, Any], place: str) -> str:
+    def _question(self, row: Row, place: str) -> str:
         before, _, after = self.wrapped.partition("{prompt}")
         text = text_at(row, self.prompt_field, place, lists=bool(self.named))
         if not (text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)):
@@ -103,8 +121,8 @@ class RowReader:
         return answer
 
 
-def has_field(row: Mapping[str, Any], path: str) -> bool:
-    """Whether there is a value at a dotted path."""
+def has_field(row: Row, path: str) -> bool:
+    """True if there is a value at a dotted path."""
     try:
         _field(row, path)
     except LookupError:
@@ -112,22 +130,25 @@ def has_field(row: Mapping[str, Any], path: str) -> bool:
     return True
 
 
-def _at(row: Mapping[str, Any], path: str, place: str) -> Any:
-    """The value at a dotted path."""
+def _at(row: Row, path: str, place: str) -> object:
+    """The value at a dotted path.
+
+    Raises: UserError that lists the fields there are.
+    """
     try:
         return _field(row, path)
     except LookupError:
         raise UserError(f"{place}: no field {path!r}; there are: {_listed(row)}") from None
 
 
-def text_at(row: Mapping[str, Any], path: str, place: str, *, lists: bool = False) -> str:
-    """The field at `path` as text: a whole number without a decimal point, whichever type holds it.
+def text_at(row: Row, path: str, place: str, *, lists: bool = False) -> str:
+    """The field at `path` as text; a whole number, even a float, has no decimal point.
 
     Args:
         row: the fields by name.
         path: of the field, dotted.
-        place: where the row stands, for error messages.
-        lists: whether a list of numbers is text, as Python writes it.
+        place: of the row, for error messages.
+        lists: True to accept a list of numbers, as Python writes it.
 
     Raises: UserError if the field is missing, empty or neither text nor a finite number.
     """
@@ -138,7 +159,7 @@ def text_at(row: Mapping[str, Any], path: str, place: str, *, lists: bool = Fals
         inside = f"name a field inside it: {_listed(value, path + '.')}" if value else "and it is empty"
         raise UserError(f"{place}: field {path!r} is a {type(value).__name__}, not text; {inside}")
     if not _is_scalar(value) or value is None:
-        raise UserError(f"{place}: field {path!r} is {value!r}, neither text nor a finite number")
+        raise UserError(f"{place}: field {path!r} is {value!r}, neither text nor a finite number: name another field")
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if not text.strip():
         raise UserError(f"{place}: field {path!r} is empty")
@@ -147,8 +168,8 @@ def text_at(row: Mapping[str, Any], path: str, place: str, *, lists: bool = Fals
     return text
 
 
-def _field(value: Any, path: str) -> Any:
-    """The value at a dotted path; a name that is itself written with dots comes first.
+def _field(value: object, path: str) -> object:
+    """The value at a dotted path; a field whose own name has dots comes first.
 
     Raises: LookupError if there is none.
     """
@@ -165,16 +186,16 @@ def _field(value: Any, path: str) -> Any:
     raise LookupError(path)
 
 
-def _listed(value: Any, prefix: str = "") -> str:
-    """The dotted paths of the scalar fields, for a sentence."""
+def _listed(value: object, prefix: str = "") -> str:
+    """The dotted paths of the scalar fields, for an error sentence."""
     names = list(_leaves(value, prefix)) or ["none"]
     return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
 
 
-def _leaves(value: Any, prefix: str = "") -> Iterator[str]:
+def _leaves(value: object, prefix: str = "") -> Iterator[str]:
     """The dotted paths of all scalar fields, in order."""
     if isinstance(value, Mapping):
-        items: Any = value.items()
+        items = value.items()
     elif isinstance(value, Sequence) and not isinstance(value, str):
         items = enumerate(value)
     else:
@@ -184,6 +205,6 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[str]:
         yield from _leaves(inner, f"{prefix}{name}.")
 
 
-def _is_scalar(value: Any) -> bool:
-    """Whether JSON can say it in one word: text, boolean, null or a finite number."""
+def _is_scalar(value: object) -> bool:
+    """True for text, a boolean, null or a finite number."""
     return value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))

@@ -18,7 +18,7 @@ class PromptSource(ABC):
         """
 
     def counted(self) -> tuple[Sequence[Prompt], dict[str, int]]:
-        """All prompts, and how many rows were read and left out, for those sources that leave some out."""
+        """All prompts, and the numbers of rows read and left out, in a source that leaves some out."""
         return self.load(), {}
 
 

@@ -10,11 +10,11 @@ from research.types import Prompt
 
 
 class PromptStream:
-    """Draws prompts in a new random order each time through, from a position that is one number.
+    """Draws prompts in a new random order in each pass over them; its state is one position.
 
-    The k-th prompt drawn depends on the seed and k alone, so a run that stopped at position k continues exactly there,
-    and two arms at one seed draw the same prompts in the same order, however many each of them needs. A prompt that is
-    retired is passed over from then on, so what is drawn also depends on which prompts have been retired before.
+    The k-th prompt depends on the seed and k alone. So a run that stopped at position k continues exactly there, and
+    two runs at one seed draw the same prompts in the same order, however many each of them needs. A retired prompt is
+    skipped from then on, so the draws also depend on the prompts retired before.
     """
 
     def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
@@ -25,7 +25,7 @@ class PromptStream:
     def draw(self, n: int) -> list[Prompt]:
         """The next n prompts that are not retired.
 
-        Raises: UserError if all are.
+        Raises: UserError if every prompt is retired.
         """
         drawn: list[Prompt] = []
         passed = 0
@@ -43,7 +43,7 @@ class PromptStream:
         return drawn
 
     def retire(self, ids: Iterable[str]) -> None:
-        """Draw the prompts of these ids no more."""
+        """Never draw the prompts of these ids again."""
         self.retired.update(ids)
 
     def _index(self, position: int) -> int:

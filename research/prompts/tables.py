@@ -1,40 +1,44 @@
-"""Rows of somebody's data: from the hub, from a file or folder, or from a folder that `datasets` has saved."""
+"""Tables of rows: from the hub, from a file or folder, or from a folder that `datasets` has saved."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from research.errors import UserError
+from research.prompts.rows import Row
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
-"""Which reader of `datasets` reads a single file."""
+"""File suffix → the reader of `datasets` for it."""
 
 _PATIENCE = 5.0
-"""Seconds in which the hub must answer before a dataset is looked for in the cache alone."""
+"""Seconds to wait for the hub before a dataset is looked for in the cache alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Where the rows of one split are."""
+    """The place of one split's rows."""
 
     id: str
     """Name on the hub, or the path of a local copy."""
     split: str
-    """Which split; a single file, and a saved folder that records no split, is called `train`."""
+    """Name of the split; that of a single file, or of a saved folder that records none, is `train`."""
     config: str | None = None
-    """Which configuration, where there are several."""
+    """The configuration, if there are several."""
     files: str = ""
-    """On the hub, the one file that holds the split; empty: as the dataset's card says."""
+    """On the hub, the one file that holds the split; empty leaves it to the dataset's card."""
     revision: str | None = None
-    """On the hub, the branch or commit; None: the main branch."""
+    """On the hub, the branch or commit; None for the main branch."""
     any_split: bool = False
-    """Whether a local copy that is one table is read whatever its split is called."""
+    """True to read a local copy that is a single table whatever its split is called."""
     option: str = "id"
-    """What the user sets to name a local copy."""
+    """The setting that names a local copy, for error sentences."""
     copy: str = "set id to the path of a local copy (a file or folder that `datasets` reads or has saved)"
-    """What the user can do where the hub is out of reach."""
+    """Advice for a hub that is out of reach, for error sentences."""
 
     @property
     def local(self) -> Path | None:
@@ -44,21 +48,22 @@ class Table:
 
     @property
     def name(self) -> str:
-        """How the table is called in the ids of its prompts."""
+        """The table's name in the ids of its prompts."""
         place = self.local.name if self.local else self.id
         return "/".join(part for part in (place, self.config, self.split) if part)
 
-    def rows(self) -> Any:
-        """The rows, as a `datasets.Dataset`.
+    def rows(self, limit: int | None = None) -> Iterator[Row]:
+        """The rows in their order, at most `limit` of them.
 
         Raises: UserError if there are none, or they cannot be read.
         """
         rows = self._from_hub() if self.local is None else self._local(self.local)
         if not len(rows):
-            raise UserError(f"dataset {self.id!r} has no row in split {self.split!r}")
-        return rows
+            raise UserError(f"dataset {self.id!r} has no row in split {self.split!r}: give another split")
+        chosen = rows if limit is None else rows.select(range(min(limit, len(rows))))
+        return cast(Iterator[Row], iter(chosen))
 
-    def _from_hub(self) -> Any:
+    def _from_hub(self) -> "Dataset":
         from datasets import load_dataset
 
         if self.id.startswith((".", "/", "~")) or self.id.count("/") > 1:
@@ -70,7 +75,7 @@ class Table:
         with self._sentences(), _impatient(self.id):
             return load_dataset(self.id, config, split=self.split, data_files=files, revision=self.revision)
 
-    def _local(self, path: Path) -> Any:
+    def _local(self, path: Path) -> "Dataset":
         from datasets import load_dataset
 
         saved = path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists())
@@ -84,7 +89,7 @@ class Table:
                 return load_dataset(_format(path), data_files=files, split=self.split)
             return load_dataset(str(path), self.config, split=self.split)
 
-    def _saved(self, path: Path) -> Any:
+    def _saved(self, path: Path) -> "Dataset":
         """The rows of one split of a folder written by `save_to_disk`."""
         from datasets import Dataset, load_from_disk
 
@@ -98,7 +103,7 @@ class Table:
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
-        """Turn what `datasets` raises into one sentence."""
+        """Turns the errors of `datasets` into one sentence each."""
         from datasets.exceptions import DatasetsError
 
         name = f"dataset {self.id!r}" + (f" (config {self.config!r})" if self.config else "")
@@ -114,7 +119,7 @@ class Table:
 
 
 def _format(path: Path) -> str:
-    """The reader that a file's name asks for, compressed or not."""
+    """The reader for a file's name, compressed or not."""
     for suffix in reversed(path.suffixes):
         if suffix in _FORMATS:
             return _FORMATS[suffix]
@@ -125,7 +130,7 @@ def _format(path: Path) -> str:
 
 @contextmanager
 def _impatient(id: str) -> Iterator[None]:
-    """Let `datasets` look in its cache alone if the hub gives no answer: by itself it asks for half a minute."""
+    """Makes `datasets` look in its cache alone if the hub does not answer; by itself it tries for half a minute."""
     from datasets import config
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -135,8 +140,8 @@ def _impatient(id: str) -> Iterator[None]:
         try:
             HfApi().dataset_info(id, timeout=_PATIENCE)
         except HfHubHTTPError:
-            pass  # an answer: `datasets` says what it means
-        except Exception:  # no answer, or none of the hub's; the class is that of the HTTP library underneath
+            pass  # the hub answers: `datasets` explains a refusal itself
+        except Exception:  # no answer, or not the hub's: errors of the HTTP library have no common class here
             reachable = False
     config.HF_HUB_OFFLINE = was_offline or not reachable
     try:
@@ -147,7 +152,7 @@ def _impatient(id: str) -> Iterator[None]:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Keep `datasets` quiet while it reads what is already here."""
+    """Keeps `datasets` quiet while it reads a local copy."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled():

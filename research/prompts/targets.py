@@ -1,4 +1,4 @@
-"""Length targets: whether a prompt asks for a length, and in which words."""
+"""Length targets: prompts that ask for a length."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from research.types import Prompt
 
 
 class Targets(ABC):
-    """What is made of a source's prompt before it is drawn; the same prompt is always made the same."""
+    """Rewrites a source's prompt before it is drawn; the same prompt always gets the same text."""
 
     @abstractmethod
     def __call__(self, prompt: Prompt) -> Prompt:
-        """The prompt as the policy reads it; its meta has a `target`, in tokens, exactly if its text asks for one."""
+        """The prompt with its request for a length; its meta has a `target`, in tokens, only if the text asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoTarget(Targets):
-    """Prompts ask for no length; a field `target` of the source's own means something else, and is left out."""
+    """Prompts that ask for no length. A field `target` of the source's own means something else, and is left out."""
 
     def __call__(self, prompt: Prompt) -> Prompt:
         if "target" not in prompt.meta:
@@ -29,7 +29,7 @@ class NoTarget(Targets):
 
 @dataclass(frozen=True, kw_only=True)
 class LengthTarget(Targets):
-    """Every prompt asks for a length, drawn uniformly for its id: L1 of Aggarwal et al. 2025 (arXiv:2503.04697).
+    """Prompts that each ask for a length, drawn uniformly by their id: L1 of Aggarwal et al. 2025 (arXiv:2503.04697).
 
     Example:
         >>> asks = LengthTarget(template="{text} Think for {target} tokens.", low=100, high=100, seed=0)
@@ -38,13 +38,13 @@ class LengthTarget(Targets):
     """
 
     template: str
-    """The prompt's new text: each `{text}` is the old one, each `{target}` the number; no other brace has a meaning."""
+    """The prompt's new text, with `{text}` for the old one and `{target}` for the number; other braces mean nothing."""
     low: int
     """Fewest tokens asked for; at least 1. The paper: 100."""
     high: int
     """Most tokens asked for; at least `low`. The paper: 4,000."""
     seed: int
-    """Of the targets; with the prompt's id it decides the prompt's target."""
+    """Seed of the targets; a prompt's target follows from it and the prompt's id."""
 
     def __post_init__(self) -> None:
         for word in ("{text}", "{target}"):

@@ -1,4 +1,4 @@
-r"""Prompt templates that papers state: the words around a question, `{prompt}`, that make an answer easy to find.
+r"""Prompt templates of papers: words around a question, `{prompt}`, that make the answer easy to find.
 
     plain      the question alone
     boxed      the last answer in \boxed{}: Shao et al. 2024, DeepSeekMath, the model card's words (arXiv:2402.03300)

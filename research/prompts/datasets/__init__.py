@@ -1,1 +1,1 @@
-"""Public datasets that a recipe can call by name: what each is, and how its rows are read."""
+"""Public datasets that a recipe can call by name: a description of each, and the source that reads them."""

@@ -1,4 +1,4 @@
-"""What is known about a public dataset before any of it is read."""
+"""The description of a public dataset: everything that is known before a row is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,20 +8,20 @@ from research.prompts.extraction import Extraction, WholeField
 
 @dataclass(frozen=True, kw_only=True)
 class Fields:
-    """In which fields a row has what; dots go into nested fields and lists, as in `messages.0.content`."""
+    """The fields of a row and their roles; dots go into nested fields and lists, as in `messages.0.content`."""
 
     question: str
     """The question."""
     answer: str
-    """What the reference answer is extracted from."""
+    """The field that the reference answer is extracted from."""
     solution: str = ""
-    """A reference solution to imitate; empty: there is none."""
+    """A reference solution to imitate; empty for none."""
     context: str = ""
-    """What stands before the question in those rows that have something there; empty: no such field."""
+    """Text before the question, in the rows that have such text; empty for no such field."""
     named: Mapping[str, str] = field(default_factory=dict)
     """Further fields by the name under which the template and the prompt's meta have them."""
     extraction: Extraction = field(default_factory=WholeField)
-    """How the reference answer is found in its field."""
+    """Finds the reference answer in its field."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -31,31 +31,31 @@ class Fields:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """One public dataset: where it is, what its rows look like, and what may be done with it."""
+    """One public dataset: its place, the shape of its rows, its licence."""
 
     name: str
-    """What a recipe calls it."""
+    """Its name in a recipe."""
     hub: str
     """Its name on the Hugging Face hub."""
     splits: Mapping[str, int]
     """Rows of each split, as published."""
     layouts: tuple[Fields, ...]
-    """The shapes in which its rows are found, the hub's first; the first whose fields a copy has is read."""
+    """The shapes of its rows, the hub's first, then other copies'; the first whose fields are there is read."""
     template: str
-    """The template of `research.prompts.templates` that it is prompted with unless a recipe says otherwise."""
+    """Its template, of `research.prompts.templates`, unless a recipe gives another."""
     verifier: str
-    """Which kind of verifier its answers need: a number, mathematics, the `Answer:` line, or an equation."""
+    """The kind of verifier that its answers need: a number, mathematics, the `Answer:` line, or an equation."""
     licence: str
-    """Under which it is published; `not stated` where its card is silent."""
+    """The licence it is published under; `not stated` if its card names none."""
     source: str
     """Paper or authors."""
     config: str | None = None
-    """Which configuration on the hub."""
+    """The configuration on the hub; None if there is only one."""
     files: str = ""
-    """On the hub, the file of a split, by `{config}` and `{split}`; empty: as the card says."""
+    """On the hub, the file of a split, with `{config}` and `{split}` in its name; empty leaves it to the card."""
     revision: str | None = None
-    """On the hub, the branch; None: the main one."""
+    """On the hub, the branch; None for the main one."""
     wrapped: str = "plain"
-    """The template that its question field has around the questions already, and that is taken off."""
+    """The template that its questions are published in, which is taken off."""
     note: str = ""
-    """What its users should know."""
+    """A warning to its users."""

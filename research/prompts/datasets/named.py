@@ -1,16 +1,16 @@
-"""Public datasets by name: where they are, how their rows are read and what they are prompted with is known."""
+"""Public datasets by name: the catalogue knows their place, the fields of their rows and their template."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from research.component import require
 from research.errors import UserError
 from research.prompts.datasets.catalogue import DATASETS
 from research.prompts.datasets.description import Description, Fields
 from research.prompts.jsonl import json_lines
-from research.prompts.rows import RowReader
+from research.prompts.rows import Row, RowReader
 from research.prompts.source import PromptSource
 from research.prompts.tables import Table
 from research.prompts.templates import TEMPLATES, template_text
@@ -33,19 +33,19 @@ class NamedDataset(PromptSource):
     name: str
     """Name of the dataset, such as `gsm8k`."""
     split: str
-    """Which split, such as `train`."""
+    """Name of the split, such as `train`."""
     path: str | None = None
-    """A local copy: a file, or a folder that `datasets` reads or has saved; None: the hub, or its cache."""
+    """A local copy: a file, or a folder that `datasets` reads or has saved; None for the hub, or its cache."""
     config: str | None = None
-    """Which configuration on the hub, where the dataset has several; None: the one of its description."""
+    """The configuration on the hub, if the dataset has several; None for the description's."""
     template: str | None = None
-    """Name of a template, or a text with `{prompt}` in the question's place; None: the one of its description."""
+    """Name of a template, or a text with `{prompt}` in the question's place; None for the description's."""
     fields: Fields | None = None
-    """In which fields the rows of a copy of another shape have what; None: as in the description."""
+    """The fields of a copy that has another shape; None for the description's."""
     distinct: bool = False
-    """Whether a question comes only once, in the row where it comes first."""
+    """True to keep each question only in the row where it comes first."""
     unreadable: Literal["refuse", "skip"] = "refuse"
-    """What becomes of a row without a question or an answer: an error that names it, or it is left out and counted."""
+    """A row without a question or an answer is an error that names it, or is left out and counted."""
     limit: int | None = None
     """Take only so many prompts, from the beginning; at least 1."""
 
@@ -58,12 +58,12 @@ class NamedDataset(PromptSource):
 
     @property
     def description(self) -> Description:
-        """What is known about the dataset."""
+        """The catalogue's description of the dataset."""
         return DATASETS[self.name]
 
     @property
     def layouts(self) -> tuple[Fields, ...]:
-        """The shapes in which the rows may be."""
+        """The shapes that the rows may have."""
         return (self.fields,) if self.fields else self.description.layouts
 
     def load(self) -> list[Prompt]:
@@ -71,7 +71,7 @@ class NamedDataset(PromptSource):
         return self.counted()[0]
 
     def counted(self) -> tuple[list[Prompt], dict[str, int]]:
-        """The prompts, and how many rows were read, unreadable, repeated, and repeated with another answer."""
+        """The prompts, and the numbers of rows: read, unreadable, repeated, repeated with another answer."""
         prompts: list[Prompt] = []
         answers: dict[str, str] = {}
         counts: dict[str, int] = dict.fromkeys(("rows", "unreadable", "repeated", "contradicting"), 0)
@@ -85,11 +85,11 @@ class NamedDataset(PromptSource):
             if len(prompts) == self.limit:
                 break
         if not prompts:
-            raise UserError(f"{self.name}: no row can be read of {counts['rows']}; unreadable: refuse says why")
+            raise UserError(f"{self.name}: no row can be read of {counts['rows']}; set unreadable to refuse to see why")
         return prompts, counts
 
     def _readable(self, counts: dict[str, int]) -> Iterator[Prompt]:
-        """The prompts of the rows one by one, counting the rows and those that cannot be read."""
+        """The prompts of the readable rows, one by one; `counts` gets the rows and the unreadable ones."""
         reader: RowReader | None = None
         for number, (place, row) in enumerate(self._rows()):
             reader = reader or self._reader_of(row)
@@ -103,7 +103,7 @@ class NamedDataset(PromptSource):
             else:
                 yield prompt
 
-    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _rows(self) -> Iterator[tuple[str, Row]]:
         """Each row with the place to name in an error."""
         path = Path(self.path).expanduser() if self.path is not None else None
         if path is not None and not path.exists():
@@ -133,8 +133,8 @@ class NamedDataset(PromptSource):
     def _copy(self) -> str:
         return _COPY.format(split=self.split, fields=", ".join(dict.fromkeys(self.layouts[0].paths)))
 
-    def _reader_of(self, row: Mapping[str, Any]) -> RowReader:
-        """The reader of the first shape that the row has; of the first of all if it has none, whose error names it."""
+    def _reader_of(self, row: Row) -> RowReader:
+        """The reader of the first shape that the row has; the first reader if it has none, for its error sentence."""
         readers = [self._reader(layout) for layout in self.layouts]
         return next((reader for reader in readers if reader.reads(row)), readers[0])
 

@@ -100,5 +100,5 @@ class TestRefusals:
         assert message == "the policy's chat template refuses the prompt: no system message; change data.chat"
 
     def test_options_that_are_decided_here(self) -> None:
-        with pytest.raises(ValueError, match="ChatTemplate: tokenize is decided here, not in options"):
+        with pytest.raises(ValueError, match="ChatTemplate: tokenize is set by the component: leave it out of options"):
             ChatTemplate(options={"tokenize": True})

@@ -218,7 +218,7 @@ class TestData:
         with pytest.raises(UserError) as caught:
             data.setup()
         counted = "loaded 5, evaluation questions 1, 1. FieldRange 4, kept 0"
-        assert str(caught.value) == f"no training prompt is left: {counted}"
+        assert str(caught.value) == f"no training prompt is left, change data.train or data.filters: {counted}"
 
     def test_the_tokenizer_comes_with_the_policy(self) -> None:
         tokenizer = character_tokenizer("abce<>")
@@ -226,7 +226,7 @@ class TestData:
         data = data_of(self.TRAIN, prompts_of("e"), MaxLength(unit="tokens", longest=4), chat=ChatTemplate())
         data.setup()
         assert data.stream is None
-        with pytest.raises(AssertionError, match="attach where the tokenizer is read"):
+        with pytest.raises(AssertionError, match="attach if a part reads the tokenizer"):
             data.train_dataloader()
         data.load_state_dict({"position": 3, "retired": []})
         data.attach(tokenizer)

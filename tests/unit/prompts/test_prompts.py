@@ -231,7 +231,10 @@ class TestPromptData:
         assert drawn + steps(twice, 2) == expected
 
     def test_no_training_prompt_left(self) -> None:
-        with pytest.raises(UserError, match="no training prompt is left: loaded 2, evaluation questions 2, kept 0"):
+        with pytest.raises(
+            UserError,
+            match="no training prompt is left, change data.train or data.filters: loaded 2, evaluation questions 2, kept 0",
+        ):
             prompt_data(["a", "b"], ["b", "a"]).setup()
 
     @pytest.mark.parametrize("field", ["prompts_per_step", "evaluation_chunk"])
