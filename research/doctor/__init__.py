@@ -1,1 +1,1 @@
-"""`research doctor`: what this machine has, what the built-in task gives to fix, and whether a recipe fits a device."""
+"""`research doctor`: this machine, the built-in task at its warm start, and the memory that a recipe needs."""

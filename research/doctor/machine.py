@@ -1,4 +1,4 @@
-"""What this machine has: versions, processor, memory, accelerators."""
+"""The machine: versions, processor, memory, accelerators."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What the built-in task looks like at its warm start, and what each trick has to fix there."""
+"""The built-in task at its warm start, and the weakness there that each of DAPO's tricks is meant to fix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ from research.runs.train import trainer_settings
 from research.types import Group
 
 GROUPS = 64
-"""Groups that the task is measured on."""
+"""Number of groups that the task is measured on."""
 
 
 def task_table(recipe: Path = Path("experiments/grpo.yaml")) -> Table:
-    """What each of DAPO's tricks has to fix at the warm start, measured now on training prompts.
+    """The weaknesses that DAPO's tricks are meant to fix, measured now on training prompts at the warm start.
 
-    Raises: UserError if the recipe is not there.
+    Raises: UserError if the recipe does not exist.
     """
     if not recipe.exists():
         raise UserError(f"{recipe} is not here: run `research doctor --task` in the project's folder")
@@ -41,7 +41,7 @@ def task_table(recipe: Path = Path("experiments/grpo.yaml")) -> Table:
 
 
 def task_rows(groups: Sequence[Group], updates: int) -> list[tuple[str, str, str, str]]:
-    """Name, value, target, and which trick needs it."""
+    """Name, value, target, and the trick that needs it."""
     completions = [completion for group in groups for completion in group.completions]
     lengths = sorted(len(completion.token_ids) for completion in completions)
     low, high = lengths[len(lengths) // 20], lengths[-1 - len(lengths) // 20]

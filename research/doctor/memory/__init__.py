@@ -1,1 +1,1 @@
-"""Does a recipe fit into a device: what it needs, counted without making it, and what would make it fit."""
+"""The memory that a recipe needs, counted without loading its model, and the overrides with which it fits a device."""

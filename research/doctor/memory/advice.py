@@ -1,12 +1,14 @@
-"""What to change in a recipe that does not fit, found by estimating the changed recipe."""
+"""Overrides with which a recipe fits into a device, found by estimating the changed recipe."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from research.doctor.memory.estimate import estimate_kept
+from research.doctor.memory.estimate import Estimate, estimate_kept
 from research.doctor.memory.plan import Plan, Prompts, plan, workload
+from research.doctor.memory.workload import Workload
 from research.recipe import Recipe
 from research.recipe_file import override
+from research.training.module import RLModule
 
 CHECKPOINTING = "--model.policy.gradient_checkpointing=true"
 NO_REFERENCE = "--model.objective.kl={class_path: NoKL}"
@@ -25,92 +27,156 @@ class Advice:
 
     @property
     def learns_the_same(self) -> bool:
-        """Whether only speed changes: what is trained, and on which objective, stays."""
+        """True if the overrides change only the speed, neither the trained parameters nor the objective."""
         return not {NO_REFERENCE, ADAPTERS, *HALF, *QUARTER} & set(self.words)
 
 
 def advise(recipe: Recipe, current: Plan, *, memory: str | None = None) -> Advice | None:
-    """The least change with which the recipe fits; None if none of those that are known helps.
+    """The least change with which the recipe fits; None if no known change is enough.
 
-    Tried in this order, each on top of the last: smaller batches; activations computed again on the way back; no
-    reference, if the KL penalty of the objective is all that reads it; adapters on a bfloat16 base; on a 4-bit one.
-    With each, the batches are the largest that fit.
+    The changes in the order in which they are tried:
+
+    1. smaller batches alone;
+    2. gradient checkpointing;
+    3. no KL penalty, if it is the only reader of the reference model;
+    4. adapters on a bfloat16 base;
+    5. adapters on a 4-bit base.
+
+    Checkpointing stays in the later ones; adapters make the reference free, so the KL penalty comes back. Each is
+    combined with the largest batches that then fit.
+
+    Args:
+        recipe: parsed, and too large.
+        current: its plan.
+        memory: of the device, for instance `24GiB`; None takes the one that is here.
     """
-    for words in _changes(recipe, current):
-        if _keeps_too_much(recipe, words, memory, current.prompts):
-            continue
-        changed = _replan(recipe, words, memory, current.prompts) if words else current
-        found = _with_sizes(recipe, words, changed, memory)
-        if found is not None:
-            return found
+    planner = _Planner(recipe=recipe, memory=memory, prompts=current.prompts)
+    for words in _changes(current.work):
+        if planner.fits_without_batches(words):
+            changed = planner.plan(words) if words else current
+            if (advice := _with_batches(planner, words, changed)) is not None:
+                return advice
     return None
 
 
-def _changes(recipe: Recipe, current: Plan) -> Iterator[list[str]]:
-    module = current.work.module
-    words: list[str] = []
-    yield words
-    if not module.spec.gradient_checkpointing:
-        words = [*words, CHECKPOINTING]
-        yield words
-    if module.spec.lora is None and module.iterations is None:
-        readers = [part for part in (*module.rewards.shaping, *module.rewards.tokens) if "ref_logprobs" in part.needs()]
-        if "ref_logprobs" in module.objective.kl.needs() and not readers:
-            yield [*words, NO_REFERENCE]
-        words = [*words, ADAPTERS]
-    if ADAPTERS in words or module.spec.lora is not None:
-        if module.spec.weights == "float32":
-            yield [*words, *HALF]
-        if module.spec.weights != "4bit" and current.work.device.cuda:
-            yield [*words, *QUARTER]
+def _changes(work: Workload) -> Iterator[Sequence[str]]:
+    """The overrides of each change, smallest change first; batch sizes are not among them."""
+    module, spec = work.module, work.module.spec
+    yield []
+    checkpointing = [] if spec.gradient_checkpointing else [CHECKPOINTING]
+    if checkpointing:
+        yield checkpointing
+    if spec.lora is not None:
+        adapters = checkpointing
+    elif module.iterations is None:
+        if _only_kl_reads_the_reference(module):
+            yield [*checkpointing, NO_REFERENCE]
+        adapters = [*checkpointing, ADAPTERS]
+    else:
+        return
+    if spec.weights == "float32":
+        yield [*adapters, *HALF]
+    if spec.weights != "4bit" and work.device.cuda:
+        yield [*adapters, *QUARTER]
 
 
-def _replan(recipe: Recipe, words: Sequence[str], memory: str | None, prompts: Prompts) -> Plan:
-    return plan(_changed(recipe, words), memory=memory, prompts=prompts)
+def _only_kl_reads_the_reference(module: RLModule) -> bool:
+    others = (*module.rewards.shaping, *module.rewards.tokens)
+    return "ref_logprobs" in module.objective.kl.needs() and not any("ref_logprobs" in one.needs() for one in others)
 
 
-def _changed(recipe: Recipe, words: Sequence[str]) -> Recipe:
-    """The resolved recipe with overrides; it is checked when its parts are made."""
-    return Recipe(config=override(recipe.config, words))
+@dataclass(frozen=True, kw_only=True)
+class _Planner:
+    """Plans a recipe with overrides laid over it."""
+
+    recipe: Recipe
+    memory: str | None
+    prompts: Prompts
+
+    def plan(self, words: Sequence[str]) -> Plan:
+        """The plan of the changed recipe."""
+        return plan(self._changed(words), memory=self.memory, prompts=self.prompts)
+
+    def fits_without_batches(self, words: Sequence[str]) -> bool:
+        """True if weights, gradients and moments leave room for a batch. Quick: no pass is estimated."""
+        work, _ = workload(self._changed(words), memory=self.memory, prompts=self.prompts)
+        return work.device.memory is None or estimate_kept(work).peak <= work.device.memory
+
+    def _changed(self, words: Sequence[str]) -> Recipe:
+        return Recipe(config=override(self.recipe.config, words))  # checked when its parts are made
 
 
-def _keeps_too_much(recipe: Recipe, words: Sequence[str], memory: str | None, prompts: Prompts) -> bool:
-    """Whether no batch is small enough, because weights, gradients and moments alone are too much."""
-    work, _ = workload(_changed(recipe, words), memory=memory, prompts=prompts)
-    return work.device.memory is not None and estimate_kept(work).peak > work.device.memory
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """A batch size that decides how much memory one phase of a step needs."""
+
+    option: str
+    unit: int
+    """The option's value for a batch of 1."""
+    most: int
+    """The recipe's own batch."""
+    need: Callable[[Estimate], int]
+    """Bytes at the peak of the phase."""
+
+    def word(self, count: int) -> str:
+        """The override that makes the batch so large."""
+        return f"{self.option}={count * self.unit}"
 
 
-def _with_sizes(recipe: Recipe, words: list[str], changed: Plan, memory: str | None) -> Advice | None:
-    """The largest batches that fit beside the rest, no larger than the recipe's."""
-    limit, work = changed.work.device.memory, changed.work
-    assert limit is not None, "what has no limit fits"
+def _batches(work: Workload) -> Sequence[_Batch]:
+    """The micro-batch of the update in rows, and the sampler's batch in groups."""
     group = max(work.module.rollouts.completions_per_prompt, work.module.evaluation.completions_per_prompt)
-    groups = max((shape.rows for shape in work.samplings), default=0) // group
-    for phase, name, unit, most in (
-        ("update", "--model.updates.micro_batch_tokens", work.width, work.micro_batch.rows),
-        ("sampling", "--model.rollouts.sampler.init_args.max_rows", group, groups),
-    ):
-        most_needed = getattr(changed.estimate, phase)
-        if most_needed <= limit:
-            continue
+    sampled = max((shape.rows for shape in work.samplings), default=0)
+    return [
+        _Batch(
+            option="--model.updates.micro_batch_tokens",
+            unit=work.width,
+            most=work.micro_batch.rows,
+            need=lambda estimate: estimate.update,
+        ),
+        _Batch(
+            option="--model.rollouts.sampler.init_args.max_rows",
+            unit=group,
+            most=sampled // group,
+            need=lambda estimate: estimate.sampling,
+        ),
+    ]
 
-        def need(count: int, phase: str = phase, name: str = name, unit: int = unit, words: list = words) -> int:
-            replanned = _replan(recipe, [*words, f"{name}={count * unit}"], memory, changed.prompts)
-            return getattr(replanned.estimate, phase)
 
-        count = _largest(need, most, most_needed, limit)
-        if count is None:
-            return None
-        words = [*words, f"{name}={count * unit}"]
-    found = _replan(recipe, words, memory, changed.prompts) if words else changed
+def _with_batches(planner: _Planner, words: Sequence[str], changed: Plan) -> Advice | None:
+    """The change with the largest batches that fit beside it; None if even a batch of 1 is too large.
+
+    Args:
+        planner: plans the recipe.
+        words: the change.
+        changed: the plan of the recipe with the change and with its own batches.
+    """
+    limit = changed.work.device.memory
+    assert limit is not None, "a recipe fits wherever there is no limit"
+    for batch in _batches(changed.work):
+        if batch.need(changed.estimate) > limit:
+            count = _largest_batch(planner, words, batch, changed.estimate, limit)
+            if count is None:
+                return None
+            words = [*words, batch.word(count)]
+    found = planner.plan(words) if words else changed
     return Advice(words=tuple(words), plan=found) if found.fits else None
 
 
-def _largest(need: Callable[[int], int], most: int, most_needed: int, limit: int) -> int | None:
-    """A count whose need is within the limit, near the largest; None if not even 1 is.
+def _largest_batch(planner: _Planner, words: Sequence[str], batch: _Batch, whole: Estimate, limit: int) -> int | None:
+    """The largest batch with which the phase stays within the limit; None if a batch of 1 does not."""
 
-    Tried first is where a straight line from the need of 1 to that of `most` crosses the limit. Needs are mostly sums
-    that grow evenly and the largest of such, which lie below the line; where they do not, a fifth less is tried.
+    def need(count: int) -> int:
+        return batch.need(planner.plan([*words, batch.word(count)]).estimate)
+
+    return _largest(need, batch.most, batch.need(whole), limit)
+
+
+def _largest(need: Callable[[int], int], most: int, most_needed: int, limit: int) -> int | None:
+    """A count whose need is within the limit, close to the largest such count; None if 1 needs more.
+
+    The first guess is where the straight line through the needs of 1 and of `most` crosses the limit. Needs mostly
+    grow evenly or slower, so that they lie below the line. Where one lies above it, a fifth less is tried.
 
     Example:
         >>> _largest(lambda count: 100 * count, 10, 1000, 550)

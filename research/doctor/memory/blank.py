@@ -1,4 +1,4 @@
-"""Models without weights: of the right shape, to be counted and to be run on tensors that hold nothing."""
+"""Models without weights: they have the right shapes, to be counted and to be run on tensors without data."""
 
 from collections.abc import Iterable
 
@@ -17,9 +17,9 @@ QUANTIZED = 0.5 + (1 + 4 / 256) / 64
 
 
 def read_config(spec: PolicySpec) -> PretrainedConfig:
-    """The model's configuration: of a folder, of the hub or of its cache. Nothing else of the model is read.
+    """The model's configuration, from a folder, the hub or its cache. Nothing else of the model is read.
 
-    Raises: UserError if there is none.
+    Raises: UserError if it cannot be read.
     """
     if spec.path in BUILTIN:
         return tiny_model(TinyModel(), character_tokenizer(ALPHABET), seed=0).config
@@ -34,12 +34,12 @@ def read_config(spec: PolicySpec) -> PretrainedConfig:
 
 
 def blank_model(spec: PolicySpec, dtype: torch.dtype) -> PreTrainedModel:
-    """A causal language model of the specification's configuration whose parameters have shapes and no memory.
+    """A causal language model whose parameters have shapes and no memory.
 
     Raises: UserError if its configuration cannot be read, or names no causal language model.
     """
     config = read_config(spec)
-    options = {"attn_implementation": "eager"} if spec.attention == "eager" else {}  # the others keep no scores
+    options = {"attn_implementation": "eager"} if spec.attention == "eager" else {}  # other attentions keep no scores
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(
@@ -51,7 +51,7 @@ def blank_model(spec: PolicySpec, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def parameter_bytes(parameters: Iterable[Tensor]) -> int:
-    """Bytes of these tensors; one that stands in two places, such as a tied output layer, counts once.
+    """Bytes of these tensors; a tensor in two places, such as a tied output layer, counts once.
 
     Example:
         >>> layer = nn.Linear(2, 1)  # 3 weights of 4 bytes
@@ -62,9 +62,9 @@ def parameter_bytes(parameters: Iterable[Tensor]) -> int:
 
 
 def put_stand_ins(model: nn.Module) -> None:
-    """Replace every parameter and buffer by an empty tensor of its shape, made where the caller's context makes them.
+    """Replace every parameter and buffer by an empty tensor of its shape.
 
-    Under a FakeTensorMode the model then runs, and nothing is allocated or computed.
+    Called under a FakeTensorMode, the model then runs there, and nothing is allocated or computed.
     """
     made: dict[int, Tensor] = {}
 
@@ -76,15 +76,16 @@ def put_stand_ins(model: nn.Module) -> None:
         return made[id(tensor)]
 
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                tensors[name] = None if tensor is None else stand_in(tensor)  # pyright: ignore[reportArgumentType]
+        for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            setattr(module, name, stand_in(parameter))
+        for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+            setattr(module, name, stand_in(buffer))
 
 
 def blank_policy(spec: PolicySpec) -> PreTrainedModel:
-    """The transformers model of the policy, its adapters in it, without memory; inside `stand_ins` it runs.
+    """The transformers model of the policy with its adapters, without memory; it runs inside `stand_ins`.
 
-    Of a 4-bit base the layers that are quantized are there in bfloat16, in which they compute.
+    The quantized layers of a 4-bit base have the dtype in which they compute, bfloat16.
 
     Raises: UserError if its configuration cannot be read, names no causal language model, or has no such layers.
     """
@@ -98,7 +99,7 @@ def blank_policy(spec: PolicySpec) -> PreTrainedModel:
 
 
 def stored_bytes(model: PreTrainedModel, spec: PolicySpec) -> int:
-    """Bytes of the weights of a blank policy as they are stored, adapters included."""
+    """Bytes of the policy's stored weights, adapters included."""
     if spec.weights != "4bit":
         return parameter_bytes(model.parameters())
     decoder = model.get_decoder()
@@ -109,6 +110,6 @@ def stored_bytes(model: PreTrainedModel, spec: PolicySpec) -> int:
 
 
 def body_bytes(spec: PolicySpec) -> int:
-    """Bytes of the model without its output layer, in float32: what a critic of its own trains."""
+    """Bytes of the model without its output layer, in float32: the body of a separate critic."""
     model = blank_model(spec, torch.float32)
     return parameter_bytes(model.get_decoder().parameters())

@@ -1,9 +1,8 @@
-"""The memory that a run may use: of an accelerator, of this machine, or of another one that is planned for."""
+"""The memory that a run may use: an accelerator's, this machine's, or that of another device to plan for."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 import torch
@@ -13,29 +12,29 @@ from research.errors import UserError
 UNITS: Mapping[str, int] = {"": 2**30, **{f"{k}i": 2 ** (10 * n) for n, k in enumerate("KMGT", 1)}}
 UNITS = {**UNITS, **{k: 10 ** (3 * n) for n, k in enumerate("KMGT", 1)}}
 CONTEXT = 0.6 * 2**30
-"""Bytes that a process takes on a CUDA device before its first tensor: kernels, cuBLAS workspaces. An assumption."""
+"""Assumed bytes of a process on a CUDA device before its first tensor: kernels, cuBLAS workspaces."""
 INTERPRETER = 0.8 * 2**30
-"""Bytes of a process on the CPU before it loads a model: Python and its libraries, as measured."""
+"""Measured bytes of a process on the CPU before it loads a model: Python and its libraries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Where a rank's tensors live."""
+    """The device that holds a rank's tensors."""
 
     name: str
-    """For people."""
+    """Its name in tables and sentences."""
     memory: int | None
-    """Bytes that the run may use; None where there is no such device here."""
+    """Bytes that the run may use; None if there is no such device here."""
     overhead: int
-    """Bytes that the process itself takes there."""
+    """Bytes of the process itself."""
     cuda: bool
-    """Whether it is an accelerator."""
+    """True for an accelerator."""
 
 
 def read_bytes(text: str) -> int:
-    """A size such as `24GiB`, `80GB` or `16`, which is in GiB, in bytes.
+    """Bytes of a size such as `24GiB`, `80GB` or `16`; without a unit it is in GiB.
 
-    Raises: UserError if it is none.
+    Raises: UserError if the text is no size.
 
     Example:
         >>> read_bytes("1.5GiB"), read_bytes("80GB"), read_bytes("2")
@@ -48,12 +47,12 @@ def read_bytes(text: str) -> int:
     return int(float(match[1]) * UNITS[unit])
 
 
-def device_of(trainer: Mapping[str, Any], memory: str | None = None) -> Device:
+def device_of(trainer: Mapping[str, object], memory: str | None = None) -> Device:
     """The device that a recipe's `trainer` section asks for.
 
     Args:
         trainer: the section, parsed.
-        memory: plan for a device with this much memory instead of the one that is here.
+        memory: size of another device to plan for; None takes the one that is here.
 
     Raises: UserError if the size cannot be read.
     """

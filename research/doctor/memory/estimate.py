@@ -1,4 +1,4 @@
-"""What a recipe needs of a device's memory, part by part, before any weight is loaded."""
+"""Estimate of a recipe's memory on a device, part by part, before any weight is loaded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from research.rollouts import StartPolicy, VLLMSampler
 MOMENTS = 2
 """AdamW keeps two numbers for each trained one."""
 DRAWING, TRUNCATING = 3, 9
-"""Tensors of the logits' size beside them: to draw a token, and to draw it with top-p or top-k."""
+"""Tensors of the logits' size beside the logits, while a token is drawn without and with top-p or top-k."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Something that takes memory, in one phase of a step or in both."""
+    """A part of the memory, in one phase of a step or in both."""
 
     name: str
     note: str
-    """What it is made of."""
+    """Its content, in words."""
     sampling: int = 0
     """Bytes while completions are sampled."""
     update: int = 0
-    """Bytes while the policy learns."""
+    """Bytes while the policy is updated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class Estimate:
 
     parts: tuple[Part, ...]
     trained: int
-    """Parameters that are trained."""
+    """Number of trained parameters."""
     parameters: int
-    """Parameters of the policy, adapters included; a tied output layer counts once."""
+    """Number of parameters of the policy, adapters included; a tied output layer counts once."""
 
     @property
     def sampling(self) -> int:
@@ -60,8 +60,8 @@ class Estimate:
 def estimate(work: Workload) -> Estimate:
     """Every part of a step's memory on one device.
 
-    Weights, gradients and moments are counted on the model's own parameters; activations and the key-value cache are
-    what the model's operators make on tensors of the step's shapes (`research.doctor.memory.passes`).
+    Weights, gradients and moments are counted on the model's own parameters. Activations and the key-value cache are
+    counted while the model runs on tensors of the step's shapes without data (`research.doctor.memory.passes`).
 
     Raises: UserError if the model's configuration cannot be read.
     """
@@ -73,7 +73,7 @@ def estimate(work: Workload) -> Estimate:
 
 
 def estimate_kept(work: Workload) -> Estimate:
-    """The same without what passes and cache hold: exact, and found at once.
+    """The parts that stay from step to step, without passes and cache: exact, and quick.
 
     Raises: UserError if the model's configuration cannot be read.
     """
@@ -82,7 +82,7 @@ def estimate_kept(work: Workload) -> Estimate:
 
 
 def state_bytes(spec: PolicySpec) -> int:
-    """What training a policy holds whatever the algorithm and the batch: weights, gradients and moments; exact.
+    """Bytes of weights, gradients and moments: needed to train the policy whatever the algorithm and the batch.
 
     Raises: UserError if the model's configuration cannot be read.
     """
@@ -105,7 +105,7 @@ def _both(size: int) -> dict[str, int]:
 
 
 def _kept(work: Workload, model: PreTrainedModel) -> list[Part]:
-    """The process itself, what stays from step to step, and the gradients."""
+    """The process itself, the models with their gradients and moments."""
     note = "CUDA context" if work.device.cuda else "Python and its libraries"
     return [
         Part(name="process", note=note, **_both(work.device.overhead)),
@@ -145,7 +145,7 @@ def _models(work: Workload, model: PreTrainedModel) -> Iterator[Part]:
 
 
 def _learner(name: str, weights: int) -> Part:
-    """A model of its own, all trained."""
+    """A separate model, all of it trained."""
     return Part(
         name=name,
         note="weights, moments, and gradients in the update",
@@ -155,13 +155,14 @@ def _learner(name: str, weights: int) -> Part:
 
 
 def _gathered(model: PreTrainedModel) -> int:
-    """Bytes that a rank gathers of sharded weights at a time: two blocks, and what is outside of blocks."""
-    blocks = [parameter_bytes(block.parameters()) for block in model.get_decoder().layers]  # pyright: ignore
+    """Bytes of sharded weights that a rank gathers at a time: two blocks, and everything outside of the blocks."""
+    layers = model.get_decoder().get_submodule("layers")
+    blocks = [parameter_bytes(block.parameters()) for block in layers.children()]
     return parameter_bytes(model.parameters()) - sum(blocks) + 2 * max(blocks)
 
 
 def _sampling_parts(work: Workload, model: PreTrainedModel) -> Iterator[Part]:
-    """What sampling with the policy itself takes, or an engine beside it."""
+    """The parts of sampling: with the policy itself, or with an engine beside it."""
     sampler = work.module.rollouts.sampler.engine
     if isinstance(sampler, VLLMSampler):
         yield _engine(work, sampler, sum(parameter.numel() for parameter in model.parameters()))
@@ -181,7 +182,7 @@ def _sampling_parts(work: Workload, model: PreTrainedModel) -> Iterator[Part]:
 
 
 def _engine(work: Workload, sampler: VLLMSampler, parameters: int) -> Part:
-    """vLLM's share of the device, at least its own weights; asleep in the update, unless it never sleeps."""
+    """vLLM's share of the device, at least its own weights; nothing in the update if it sleeps then."""
     weights = parameters * (4 if sampler.dtype == "float32" else 2)
     if sampler.kv_cache_gib is not None:
         size, note = weights + sampler.kv_cache_gib * 2**30, "its weights and cache"

@@ -1,8 +1,6 @@
-"""A recipe's need of memory against what a device has: the estimate, its verdict, and what would fit."""
+"""The plan of a recipe on a device: its estimated need of memory, the device's memory, and the verdict."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -13,22 +11,23 @@ from research.errors import UserError
 from research.policy import PolicySpec, character_tokenizer
 from research.prompts import PromptData
 from research.prompts.arithmetic import ALPHABET
+from research.prompts.tokenizer import Tokenizer
 from research.recipe import Recipe, constructed
 from research.training.warm_start.builtin import BUILTIN
 
 ASSUMED = 512
-"""Tokens of the longest prompt where neither the data nor the tokenizer is at hand to count them."""
+"""Assumed tokens of the longest prompt, if the data or the tokenizer cannot be read."""
 ROOM = 0.9
-"""A need above this share of the memory is tight: allocators lose some of it between tensors."""
+"""Share of the memory above which a need is tight, since allocators lose some memory between tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """How long the longest prompt is."""
+    """The length of the longest prompt."""
 
     tokens: int
     note: str
-    """Where that is from."""
+    """The origin of the number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +40,13 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the estimate is at most what the device has."""
+        """True if the device has enough memory, or is not here."""
         memory = self.work.device.memory
         return memory is None or self.estimate.peak <= memory
 
     @property
     def verdict(self) -> str:
-        """In a word or two."""
+        """The result in a few words."""
         memory = self.work.device.memory
         if memory is None:
             return "no device to compare with: give --memory"
@@ -57,9 +56,9 @@ class Plan:
 
 
 def workload(recipe: Recipe, *, memory: str | None, prompts: Prompts | None) -> tuple[Workload, Prompts]:
-    """The shapes of the recipe's step on one of its devices, and where the length of the prompts is from."""
+    """The shapes of the recipe's step on one of its devices, and the longest prompt."""
     module, data = constructed(recipe)
-    trainer: Mapping[str, Any] = recipe.config["trainer"]
+    trainer = recipe.config["trainer"]
     ranks, sharded = ranks_of(trainer)
     prompts = prompts or longest_prompt(module.spec, data)
     device = device_of(trainer, memory)
@@ -74,7 +73,7 @@ def plan(recipe: Recipe, *, memory: str | None = None, prompts: Prompts | None =
     Args:
         recipe: parsed.
         memory: of the device, for instance `24GiB`; None takes the one that is here.
-        prompts: the longest prompt; None measures it, where data and tokenizer can be read.
+        prompts: the longest prompt; None measures it, if data and tokenizer can be read.
 
     Raises: UserError if the model's configuration cannot be read.
     """
@@ -83,7 +82,7 @@ def plan(recipe: Recipe, *, memory: str | None = None, prompts: Prompts | None =
 
 
 def given_prompts(tokens: int | None) -> Prompts | None:
-    """A length that the user says; None if none is said.
+    """The length that the user gives; None if none is given.
 
     Raises: UserError if it is below 1.
     """
@@ -93,9 +92,9 @@ def given_prompts(tokens: int | None) -> Prompts | None:
 
 
 def longest_prompt(spec: PolicySpec, data: PromptData) -> Prompts:
-    """The longest prompt in tokens: of the recipe's data, if they and the tokenizer can be read; else an assumption."""
+    """The longest prompt of the recipe's data; an assumption, if data or tokenizer cannot be read."""
     try:
-        tokenizer: Any = (
+        tokenizer: Tokenizer = (
             character_tokenizer(ALPHABET)
             if spec.path in BUILTIN
             else AutoTokenizer.from_pretrained(spec.path, trust_remote_code=spec.trust_remote_code)
@@ -104,6 +103,6 @@ def longest_prompt(spec: PolicySpec, data: PromptData) -> Prompts:
         data.attach(tokenizer)
     except (UserError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        return Prompts(tokens=ASSUMED, note=f"assumed, --prompt-tokens says it ({reason[:120]})")
+        return Prompts(tokens=ASSUMED, note=f"assumed, --prompt-tokens sets it ({reason[:120]})")
     texts = [prompt.text for prompt in [*data.train_prompts, *data.evaluation_prompts]]
     return Prompts(tokens=max(map(len, tokenizer(texts)["input_ids"])), note=f"the longest of {len(texts):,}")

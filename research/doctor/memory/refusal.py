@@ -1,7 +1,4 @@
-"""What `research fit` refuses before it loads anything: a policy that no batch is small enough for."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The check of `research fit` before it loads anything: a policy that is too large even without a batch is refused."""
 
 import psutil
 import torch
@@ -18,12 +15,13 @@ from research.training.warm_start.builtin import BUILTIN
 def refuse_impossible(recipe: Recipe) -> None:
     """Refuse a recipe whose weights, gradients and AdamW moments alone exceed all memory that the device has.
 
-    Only what is certain counts, so a recipe that passes may still be too large: `research doctor` estimates the rest.
+    Activations, cache and batches do not count, so a recipe that passes may still be too large; `research doctor`
+    estimates everything.
 
     Raises: UserError with the numbers.
     """
     module, _ = constructed(recipe)
-    trainer: Mapping[str, Any] = recipe.config["trainer"]
+    trainer = recipe.config["trainer"]
     memory = _all_memory(device_of(trainer))
     needed = _certain_bytes(module.spec) if _is_whole(trainer["strategy"]) else None
     if memory is not None and needed is not None and needed > memory:
@@ -34,13 +32,13 @@ def refuse_impossible(recipe: Recipe) -> None:
         )
 
 
-def _is_whole(strategy: Any) -> bool:
-    """Whether every device certainly has all of the policy."""
+def _is_whole(strategy: object) -> bool:
+    """True if every device certainly holds all of the policy."""
     return isinstance(strategy, str) and (strategy == "auto" or strategy.startswith("ddp"))
 
 
 def _certain_bytes(spec: PolicySpec) -> int | None:
-    """Bytes that training the policy certainly takes; None where that is unknown, or loading will say what is wrong."""
+    """Bytes that training certainly needs; None if they are unknown, or if the model cannot be loaded anyway."""
     if spec.path in BUILTIN:
         return None
     try:
@@ -51,7 +49,7 @@ def _certain_bytes(spec: PolicySpec) -> int | None:
 
 
 def _all_memory(device: Device) -> int | None:
-    """All memory there is, free or not, swap included: more than a run can ever get; None without a device."""
+    """All memory of the device, free or not, swap included: an upper bound; None if the device is not here."""
     if not device.cuda:
         return psutil.virtual_memory().total + psutil.swap_memory().total
     return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None

@@ -1,4 +1,4 @@
-"""A plan as a table and as one sentence."""
+"""A memory plan as a table, and the sentence for a recipe that does not fit."""
 
 from rich.table import Table
 
@@ -7,7 +7,7 @@ from research.doctor.memory.plan import Plan
 
 
 def gib(size: int) -> str:
-    """Bytes for people.
+    """Bytes in GiB, with two decimals.
 
     Example:
         >>> gib(3 * 2**29)
@@ -17,7 +17,7 @@ def gib(size: int) -> str:
 
 
 def plan_table(plan: Plan, title: str) -> Table:
-    """Every part of the estimate in both phases of a step, their peaks, and what the device has."""
+    """Every part of the estimate in both phases of a step, the peaks, and the device's memory."""
     estimate, work = plan.estimate, plan.work
     table = Table(title=f"{title}: {estimate.parameters:,} parameters, {estimate.trained:,} trained", show_footer=False)
     table.add_column("GiB on each device" if work.ranks > 1 else "GiB")
@@ -35,9 +35,9 @@ def plan_table(plan: Plan, title: str) -> Table:
 
 
 def refusal(name: str, plan: Plan, advice: Advice | None) -> str:
-    """Why the recipe does not fit, and with what it would."""
+    """The sentence for a recipe that does not fit: what it needs, and the overrides with which it fits."""
     estimate, memory = plan.estimate, plan.work.device.memory
-    assert memory is not None, "what has no limit fits"
+    assert memory is not None, "a recipe fits wherever there is no limit"
     phase = "the update" if estimate.update >= estimate.sampling else "sampling"
     need = f"{name} needs {gib(estimate.peak)} GiB in {phase}, and {plan.work.device.name} has {gib(memory)}"
     if advice is None:

@@ -26,7 +26,7 @@ class Workload:
     ranks: int = 1
     """Processes that share the rows of a step."""
     sharded: bool = False
-    """Whether they share weights, gradients and moments too."""
+    """True if weights, gradients and moments are sharded over them."""
 
     @property
     def width(self) -> int:
@@ -37,8 +37,8 @@ class Workload:
     def micro_batch(self) -> MicroBatch:
         """The largest micro-batch of the update.
 
-        Where prompts are shared, they are read on their own, and then the completions; the positions of both are
-        counted as whole rows, if they are more than those of the rows.
+        A policy that can share prompts reads each prompt once, then the completions. The positions of both are counted
+        as whole rows, if that gives more rows.
         """
         updates, rollouts = self.module.updates, self.module.rollouts
         prompts = max(1, -(-self.data.prompts_per_step // (updates.minibatches * self.ranks)))
@@ -50,7 +50,7 @@ class Workload:
 
     @property
     def samplings(self) -> list[Sampling]:
-        """The largest call of the sampler in training and in evaluation; none for a sampler with an engine."""
+        """The largest calls of the sampler, in training and in evaluation; empty for a sampler with an engine."""
         rollouts, evaluation = self.module.rollouts, self.module.evaluation
         sampler = rollouts.sampler.engine
         if not isinstance(sampler, TransformersSampler):
@@ -71,7 +71,7 @@ class Workload:
 
 
 def ranks_of(trainer: Mapping[str, Any]) -> tuple[int, bool]:
-    """How many processes a recipe's `trainer` section starts, and whether they shard the weights.
+    """The number of processes that a recipe's `trainer` section starts; True after it if they shard the weights.
 
     Example:
         >>> ranks_of({"devices": 4, "num_nodes": 2, "strategy": "ddp"})
