@@ -57,8 +57,8 @@ def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:
                 say=say,
                 watch=lambda: _watch(searches, executor),
             )
-        found = {search.place.id: search.found for search in searches}
-        rows = [row for search in searches for row in search.rows]
+        found = {search.place.id: search.study.found for search in searches}
+        rows = [row for search in searches for row in search.study.rows]
         write_csv(plan.folder / "search.csv", rows)
         text = yaml.safe_dump({**spec.record, "found": found}, sort_keys=False, allow_unicode=True)
         replace_text(plan.folder / FOUND, text)
