@@ -1,11 +1,11 @@
-"""Designs: how the levels of the factors are combined into cells, and which cells are compared."""
+"""Designs: combine the levels of the factors into cells, and choose the cells that are compared."""
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise, product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from research.ablation.fractions import best_generators, best_of_resolution, fraction, read_generators
 from research.errors import UserError
@@ -21,14 +21,14 @@ class Cell:
     id: str
     """Position and name, unique in the study."""
     label: str
-    """What the report calls it."""
+    """Its name in the report."""
     levels: Mapping[str, str]
-    """Factor → level, every factor named."""
+    """Factor → level, for every factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two cells whose difference the study is about: `cell` minus `reference`."""
+    """Two cells whose difference is reported: `cell` minus `reference`."""
 
     cell: str
     reference: str
@@ -37,21 +37,24 @@ class Comparison:
 Cells = tuple[list[Cell], list[Comparison]]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Design(ABC):
-    """Combines levels into cells. Its fields are the keys that a study file may give it."""
+    """Combines levels into cells. Its fields are its keys in a study file, which hold any YAML value until checked."""
 
     name: ClassVar[str]
     two_levels: ClassVar[bool] = True
-    """Whether every factor must have exactly two levels."""
+    """True if every factor must have exactly two levels."""
 
     @abstractmethod
     def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
-        """The cells and the comparisons that they allow.
+        """The cells, and the comparisons between them.
 
         Args:
             factors: factor → levels, the first of which is the baseline.
             baseline: label of the cell with every factor at its baseline.
-            words: factor → what its change is called.
+            words: factor → name of its change.
+
+        Raises: UserError if a field has a value that it cannot have.
         """
 
 
@@ -60,9 +63,9 @@ def design_cells(
     factors: Factors,
     baseline: str,
     labels: Mapping[str, str] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> Cells:
-    """The cells of a design and the comparisons that it allows.
+    """The cells of a design, and the comparisons between them.
 
     Args:
         design: `ladder` (factors changed one after the other and kept), `add_one_in` (one changed at a time),
@@ -70,15 +73,15 @@ def design_cells(
             them) or `methods` (the levels of the one factor, which are whole recipes, against the first).
         factors: factor → levels, the first of which is the baseline; two each, but for a factorial and methods.
         baseline: label of the cell with every factor at its baseline.
-        labels: factor → what its change is called; its name, where there is none.
-        options: what the design may be told, such as a fraction's `generators`.
+        labels: factor → name of its change; a factor without one is called by its own name.
+        options: the design's fields, such as a fraction's `generators`.
 
     Raises: UserError if the design is unknown, a factor has more levels than it can use, or an option is not its own.
     """
     if design not in DESIGNS:
         raise UserError(f"no design is called {design!r}; there are {', '.join(DESIGNS)}")
     kind, options = DESIGNS[design], options or {}
-    known = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
+    known = [field.name for field in fields(kind)]
     if foreign := [option for option in options if option not in known]:
         raise UserError(f"a {design} takes no {foreign[0]}" + (f"; it takes {', '.join(known)}" if known else ""))
     if kind.two_levels:
@@ -106,8 +109,8 @@ def _against_first(cells: Sequence[Cell]) -> list[Comparison]:
     return [Comparison(cell=cell.id, reference=cells[0].id) for cell in cells[1:]]
 
 
-def _each_against_its_last(cells: Sequence[Cell]) -> list[Comparison]:
-    return [Comparison(cell=cell.id, reference=last.id) for last, cell in pairwise(cells)]
+def _each_against_the_one_before(cells: Sequence[Cell]) -> list[Comparison]:
+    return [Comparison(cell=cell.id, reference=before.id) for before, cell in pairwise(cells)]
 
 
 def _only(levels: Mapping[str, str], factors: Sequence[str]) -> dict[str, str]:
@@ -125,13 +128,13 @@ def _combination(index: int, levels: Mapping[str, str], base: Mapping[str, str],
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder(Design):
-    """Factors changed one after the other, each change kept; or all changed, and changed back one after the other."""
+    """Factors changed one after the other, each change kept; or all of them changed, and changed back one by one."""
 
     name = "ladder"
 
-    order: Any = None
+    order: object = None
     """A list of all the factors, in the order in which they are changed; None for the study file's."""
-    direction: Any = "up"
+    direction: object = "up"
     """`up`, `down` (from all changes to none, in the same order) or `both` (the two ladders meet at their ends)."""
 
     def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
@@ -150,9 +153,9 @@ class Ladder(Design):
             self.direction
         ]
         cells = [_cell(index, label, levels) for index, (label, levels) in enumerate(rungs)]
-        steps = _each_against_its_last(cells)
+        steps = _each_against_the_one_before(cells)
         if self.direction == "both" and len(order) > 1:
-            steps += _each_against_its_last([cells[-1], cells[0]])
+            steps += _each_against_the_one_before([cells[-1], cells[0]])
         whole = [Comparison(cell=_of(cells, changed).id, reference=_of(cells, base).id)] if len(order) > 1 else []
         return cells, steps + whole
 
@@ -201,19 +204,19 @@ class Factorial(Design):
 
 @dataclass(frozen=True, kw_only=True)
 class Fractional(Design):
-    """A regular fraction of the two-level factorial, with the cell of all baselines in it.
+    """A regular fraction of the two-level factorial that contains the cell of all baselines.
 
-    Its cells are compared by contrasts over all of them, never two at a time: two of them differ in several factors.
-    Give exactly one of the three.
+    Two of its cells differ in several factors, so there are no comparisons of pairs: effects are contrasts over all
+    cells. Give exactly one of the three fields.
     """
 
     name = "fractional"
 
-    generators: Any = None
+    generators: object = None
     """A list of texts such as `e = a * b * c * d`, in factors' names: the level of e follows from the others'."""
-    resolution: Any = None
+    resolution: object = None
     """A whole number, at least 3: the smallest fraction of at least this resolution."""
-    runs: Any = None
+    runs: object = None
     """The best fraction of this number of cells, a power of 2."""
 
     def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
@@ -229,7 +232,7 @@ class Fractional(Design):
         given = [option for option in ("generators", "resolution", "runs") if getattr(self, option) is not None]
         if len(given) != 1:
             raise UserError(
-                f"a fractional takes one of generators, resolution and runs, got {', '.join(given) or 'none'}"
+                f"a fractional design takes one of generators, resolution and runs, got {', '.join(given) or 'none'}"
             )
         if self.generators is not None:
             if not isinstance(self.generators, list) or not self.generators:
@@ -248,22 +251,20 @@ class Methods(Design):
     name = "methods"
     two_levels = False
 
-    against: Any = "first"
-    """What a method is compared with: the `first`, or the `previous` one, where the order is a claim."""
+    against: object = "first"
+    """The method that each one is compared with: the `first`, or the `previous` one if their order is a claim."""
 
     def __call__(self, factors: Factors, baseline: str, words: Words) -> Cells:
         if self.against not in ("first", "previous"):
             raise UserError(f"methods are compared against the first or the previous, got {self.against}")
         ((factor, levels),) = factors.items()
         cells = [_cell(index, level, {factor: level}) for index, level in enumerate(levels)]
-        return cells, (_against_first if self.against == "first" else _each_against_its_last)(cells)
+        return cells, (_against_first if self.against == "first" else _each_against_the_one_before)(cells)
 
 
 DESIGNS: Mapping[str, type[Design]] = {
     kind.name: kind for kind in (Ladder, AddOneIn, LeaveOneOut, Factorial, Fractional, Methods)
 }
 """Design's name → its class."""
-OPTIONS: Sequence[str] = tuple(
-    dict.fromkeys(field.name for kind in DESIGNS.values() for field in fields(kind))  # pyright: ignore[reportArgumentType]
-)
+OPTIONS: Sequence[str] = tuple(dict.fromkeys(field.name for kind in DESIGNS.values() for field in fields(kind)))
 """Every key that some design takes from a study file."""

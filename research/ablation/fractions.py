@@ -1,4 +1,4 @@
-"""Fractions of two-level factorial designs: which effects they cannot tell apart, and which fraction is the best.
+"""Fractions of two-level factorial designs: the effects that they cannot tell apart, and the best fraction.
 
 An effect is a set of factors, and so is a word of the defining relation. The product of two sets is their symmetric
 difference, because a factor times itself is 1. A level is −1 at its factor's first level and +1 at its second.
@@ -8,19 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
-from typing import Any
 
 from research.errors import UserError
 
 Word = frozenset[str]
 """A set of factors: their product."""
 MOST_FRACTIONS = 200_000
-"""As many sets of generators are tried when none is given."""
+"""Most sets of generators that are compared when none is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Aliases:
-    """What a regular fraction confounds.
+    """The effects that a regular fraction cannot tell apart.
 
     Example:
         >>> half = Aliases(factors=("a", "b", "c"), relation={frozenset("abc"): -1})
@@ -32,7 +31,7 @@ class Aliases:
 
     factors: Sequence[str]
     relation: Mapping[Word, int]
-    """Every word whose product is the same in all cells, and that product: 1 or −1."""
+    """Word → its product, 1 or −1, for every word whose product is the same in all cells."""
 
     @property
     def resolution(self) -> int:
@@ -46,7 +45,7 @@ class Aliases:
         return sorted(found, key=lambda one: (len(one[1]), self._positions(one[1])))
 
     def clear(self, effect: Word) -> bool:
-        """Whether no main effect and no two-way interaction is aliased with it."""
+        """True if no other main effect and no other two-way interaction is aliased with it."""
         return not self.of(effect)
 
     def named(self, effect: Word) -> str:
@@ -54,7 +53,7 @@ class Aliases:
         return self.product(effect) + self.sum_of(effect)
 
     def sum_of(self, effect: Word) -> str:
-        """What is added to the effect in that sum; empty if it is clear."""
+        """The other terms of that sum; empty if the effect is clear."""
         return "".join(f" {'+' if sign > 0 else '−'} {self.product(other)}" for sign, other in self.of(effect))
 
     def product(self, word: Word) -> str:
@@ -65,8 +64,8 @@ class Aliases:
         return sorted(self.factors.index(factor) for factor in word)
 
     @property
-    def record(self) -> dict[str, Any]:
-        """The structure in words, as study.yaml and `--plan` have it."""
+    def record(self) -> dict[str, object]:
+        """The aliases in words, for study.yaml and `--plan`."""
         pairs = [frozenset(pair) for pair in combinations(self.factors, 2)]
         sets = dict.fromkeys(frozenset({pair, *(other for _, other in self.of(pair))}) for pair in pairs)
         mains = [frozenset({factor}) for factor in self.factors]
@@ -87,7 +86,7 @@ class Aliases:
 
 
 def aliases_of(cells: Iterable[Mapping[str, str]]) -> Aliases | None:
-    """What the levels of a design's cells confound.
+    """The aliases of a design, read from the levels of its cells.
 
     Args:
         cells: factor → level of each cell; the first cell has every factor at its first level.
@@ -132,25 +131,25 @@ def read_generators(texts: Sequence[str], factors: Sequence[str]) -> dict[str, W
     for text in texts:
         name, equals, product = (part.strip() for part in str(text).partition("="))
         names = [part.strip() for part in product.split("*")]
-        if unknown := [one for one in (name, *names) if one not in factors] or not equals:
-            what = f"{unknown[0]!r} is no factor" if isinstance(unknown, list) else "it has no ="
+        unknown = [f"{one!r} is no factor" for one in (name, *names) if one not in factors]
+        if fault := [*unknown, *([] if equals else ["it has no ="])]:
             raise UserError(
-                f"cannot read the generator {text!r}: {what}; write for instance c = a * b, in factors' names"
+                f"cannot read the generator {text!r}: {fault[0]}; write for instance c = a * b, in factors' names"
             )
         if len(set(names)) < max(2, len(names)) or name in names or name in found:
             raise UserError(f"the generator {text!r} needs two or more other factors, each once, and {name} only once")
         found[name] = frozenset(names)
     if inner := [name for name in found for word in found.values() if name in word]:
-        raise UserError(f"{inner[0]} is generated, so no generator can have it in its product")
+        raise UserError(f"{inner[0]} is generated, so no generator can have it in its product: replace it there")
     return found
 
 
 def fraction(factors: Sequence[str], generators: Mapping[str, Word]) -> list[dict[str, int]]:
-    """The cells of a fraction, as 0 for a factor's first level and 1 for its second.
+    """The cells of a fraction: factor → 0 for its first level, 1 for its second.
 
         level(e) = Σ_{f ∈ word(e)} level(f)  mod 2
 
-    so that the cell with every factor at its first level is always one of them.
+    so the cell with every factor at its first level is always among them.
 
     Args:
         factors: all of them; those without a generator are combined fully, the last one fastest.
@@ -170,13 +169,13 @@ def fraction(factors: Sequence[str], generators: Mapping[str, Word]) -> list[dic
 
 
 def best_generators(factors: Sequence[str], runs: int) -> dict[str, Word]:
-    """Generators of the fraction with minimum aberration: the longest shortest word, and the fewest of that length.
+    """Generators of the fraction with minimum aberration: its shortest word is longest, with the fewest of that length.
 
     Args:
         factors: n factors; the first log₂(runs) of them are combined fully.
         runs: number of cells, a power of 2 below 2ⁿ.
 
-    Raises: UserError if `runs` is none, is too small for n factors, or if there are too many fractions to compare.
+    Raises: UserError if `runs` is no power of 2, or too small or large, or if there are too many fractions to compare.
 
     Source: Fries and Hunter 1980, Minimum Aberration 2ᵏ⁻ᵖ Designs.
 
@@ -201,9 +200,9 @@ def best_generators(factors: Sequence[str], runs: int) -> dict[str, Word]:
 
 
 def best_of_resolution(factors: Sequence[str], resolution: int) -> dict[str, Word]:
-    """Generators of the smallest fraction that has the resolution, or a higher one.
+    """Generators of the smallest fraction of this resolution or a higher one.
 
-    Raises: UserError if every fraction of so many factors has a lower one.
+    Raises: UserError if every fraction of so many factors has a lower resolution.
 
     Example:
         >>> len(fraction("abcde", best_of_resolution("abcde", 5)))

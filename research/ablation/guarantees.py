@@ -1,27 +1,27 @@
-"""What every study proves of its configs: a comparison changes what it names, and the baseline is the base recipe."""
+"""Checks of a study's configs: cells differ only where their levels say so, and the baseline is the base recipe."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 from research.ablation.designs import Cell
-from research.ablation.nodes import covers, differences
+from research.ablation.nodes import Nodes, covers, differences
 from research.ablation.spec import StudySpec
 from research.errors import UserError
 from research.recipe import Recipe
 
 
 def check_single_changes(spec: StudySpec, cells: Sequence[Cell], recipes: Mapping[str, Recipe]) -> list[str]:
-    """Every pair of cells differs, in its resolved configs, at the nodes of the factors that differ and nowhere else.
+    """Check that the resolved configs of two cells differ only at the nodes of the factors in which the cells differ.
 
     Args:
         spec: the study; its factors name the nodes.
-        cells: the design's.
+        cells: the design's; every pair is checked.
         recipes: cell id → its resolved recipe.
 
-    Returns: what holds, in sentences. Two levels that resolve to one config are named: their difference is noise.
+    Returns: the result in sentences. One names each two levels that resolve to the same config, since any difference
+        between them is noise.
 
-    Raises: UserError naming the first path that no factor accounts for.
+    Raises: UserError that names the first other path.
     """
     same: list[str] = []
     for reference, cell in combinations(cells, 2):
@@ -47,18 +47,22 @@ def check_single_changes(spec: StudySpec, cells: Sequence[Cell], recipes: Mappin
     ]
 
 
-def _nodes(spec: StudySpec, factor: str, level: str) -> Mapping[str, Any]:
+def _nodes(spec: StudySpec, factor: str, level: str) -> Nodes:
     nodes = spec.factors[factor][level]
     assert isinstance(nodes, Mapping), "a level of whole recipes names no nodes"
     return nodes
 
 
 def check_baseline(base: Recipe, baseline: Recipe) -> str:
-    """The config with every factor at its first level is the base recipe with what is held, node for node.
+    """Check that the config with every factor at its first level is the base recipe with the held nodes.
 
-    Returns: that it is, in a sentence.
+    Args:
+        base: the base recipe with the held nodes.
+        baseline: the cell with every factor at its first level.
 
-    Raises: UserError naming where the first levels leave the base recipe.
+    Returns: the result in a sentence.
+
+    Raises: UserError that names the first path at which they differ.
     """
     if moved := differences(base.config, baseline.config):
         raise UserError(f"the first levels change {moved[0]} of the base recipe: hold what they say, so that none does")

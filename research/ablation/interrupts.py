@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first is a request, the second an order."""
+"""Ctrl-C and SIGTERM: the first one is a request to stop, the second one stops at once."""
 
 import signal
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from types import FrameType
 class Interrupts:
     """Within the block, the first Ctrl-C or SIGTERM only sets `asked`; the second raises KeyboardInterrupt.
 
-    A program's first thread must enter it. Schedulers that preempt, such as Slurm, send SIGTERM.
+    Only the main thread can enter it. Schedulers that preempt, such as Slurm, send SIGTERM.
     """
 
     def __init__(self) -> None:

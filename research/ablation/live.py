@@ -1,4 +1,4 @@
-"""The study on the terminal: a row a cell, a column a seed, progress and the time left."""
+"""The view of a running study on the terminal: a table of cells and seeds, progress and the time left."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from research.training.progress import steps_progress
 
 
 class StudyView:
-    """A live table on a terminal; elsewhere, one line for each run that ends."""
+    """Shows a live table on a terminal; elsewhere it prints a line for each run that ends."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.metric = plan, plan.spec.metric["name"]
@@ -50,7 +50,7 @@ class StudyView:
             self.live.stop()
 
     def update(self, running: set[str]) -> None:
-        """Look at how far the running runs are."""
+        """Read the progress of the running runs from their folders, and show it."""
         for run in self.plan.runs:
             if run.id in running:
                 self.steps[run.id] = self._steps(run)
@@ -60,7 +60,7 @@ class StudyView:
             self.live.update(self._render())
 
     def ended(self, run: Run, outcome: Outcome) -> None:
-        """Show a run's value, or that it failed, or where it stopped."""
+        """Show the value of an ended run, the step at which it stopped, or its failure."""
         if outcome.result is not None and OVERHEAD in outcome.result.get("seconds", {}):
             self.overheads[run.id] = outcome.result["seconds"][OVERHEAD]
         self.steps[run.id] = self.size if run.complete else self._steps(run)
@@ -73,7 +73,7 @@ class StudyView:
             self.say(f"[{self._progress()}] {run.id}: {note}")
 
     def summary(self) -> None:
-        """Say what runs took from their beginning to their first evaluation or step."""
+        """Print the overhead of the runs: the time from their beginning to their first evaluation or step."""
         if seconds := list(self.overheads.values()):
             self.say(
                 f"harness overhead a run, to its first evaluation or step: median {median(seconds):.1f} s, "
@@ -81,7 +81,7 @@ class StudyView:
             )
 
     def say(self, text: str) -> None:
-        """A line of its own, above the table if there is one."""
+        """Print a line, above the table if there is one."""
         if self.live:
             self.live.console.print(text, highlight=False)
         else:

@@ -1,4 +1,4 @@
-"""The one loop of a proof, a search and a study: fill the executor's slots, wait, take what has ended."""
+"""The loop over runs, for a study, its search and its null run: fill the executor's slots, wait, take outcomes."""
 
 from collections.abc import Callable
 
@@ -16,18 +16,18 @@ def drive(
     say: Callable[[str], None],
     watch: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run until all is done, or until a request to stop has been followed.
+    """Run until everything is finished, or until a request to stop has been met.
 
     Args:
-        executor: what runs it; it has nothing else to run.
-        interrupts: who may ask to stop.
-        begin: the next run, or None if there is none now.
-        end: takes how a run ended; one that was stopped may be given by `begin` again.
-        finished: whether nothing is left, here or with others; asked when nothing is under way here.
+        executor: runs the jobs; it has no other jobs.
+        interrupts: may request a stop.
+        begin: returns the next run, or None if there is none now.
+        end: takes the outcome of a run; `begin` may return a stopped run again.
+        finished: returns True if nothing is left, here or with other workers; called when nothing runs here.
         say: prints a line.
-        watch: called about once a second, to look at what is under way.
+        watch: called about once a second, to look at the running runs.
 
-    Raises: KeyboardInterrupt if it was stopped before it was finished; every run is then at a checkpoint.
+    Raises: KeyboardInterrupt after a stop before the end; every run is then at a checkpoint.
     """
     while True:
         if interrupts.asked:

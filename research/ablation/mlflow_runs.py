@@ -11,13 +11,19 @@ from research.tracking import Tracker
 from research.tracking.views import SEARCH, STUDY, compare_view
 
 MIRRORED_EVERY = 10.0
-"""Seconds from one sending of a run's metrics to the next: a sending takes a tenth of a second, however much it has."""
+"""Seconds between two sendings of a run's metrics; a sending of any size takes about a tenth of a second."""
 
 
 class Runs:
-    """MLflow's view of a study: one parent run, and a child for each cell and seed, scheduled before it begins.
+    """MLflow's runs of a study: a parent, and a child for each cell and seed, scheduled before it begins.
 
-    The trials of a study's search are children too, with what each tries, and not in the view that compares the cells.
+    The runs of a search's trials are children too, with the values that they try; the view that compares the cells
+    leaves them out.
+
+    Args:
+        plan: the study's plan.
+        uri: MLflow's tracking database or server.
+        artifacts: folder of MLflow's artifacts.
     """
 
     def __init__(self, plan: Plan, uri: str, artifacts: Path) -> None:
@@ -36,13 +42,13 @@ class Runs:
             },
         )
         self.ids: dict[str, str] = {}
-        """Run → MLflow's id of it, for what is scheduled or has begun."""
+        """Run → its id in MLflow, once it is scheduled or has begun."""
         self.begun: set[str] = set()
         self.due: dict[str, float] = {}
-        """Run → when what it has logged is sent next."""
+        """Run → time at which its metrics are sent next."""
 
     def schedule(self, runs: Sequence[Run]) -> None:
-        """Let MLflow know what is to come."""
+        """Make a child run, not yet begun, for each of these."""
         self.ids |= {run.id: self._child(run, "SCHEDULED") for run in runs}
 
     def _child(self, run: Run, status: str) -> str:
@@ -56,13 +62,13 @@ class Runs:
         )
 
     def begin(self, run: Run) -> None:
-        """The child run is running: one that was scheduled, or one that an earlier process began."""
+        """Mark a child run as running, even if an earlier process began it."""
         if run.id not in self.begun:
             self.ids[run.id] = self._child(run, "RUNNING")
             self.begun.add(run.id)
 
     def mirror(self, run: Run) -> None:
-        """Send what the run has logged, now and then, and watch the machine while it runs."""
+        """Send the run's new metrics, if it is time to, and have the machine watched while it runs."""
         self.begin(run)
         self.tracker.watch(self.ids[run.id])
         if monotonic() >= self.due.get(run.id, 0.0):
@@ -70,20 +76,20 @@ class Runs:
             self.due[run.id] = monotonic() + MIRRORED_EVERY
 
     def pause(self, run: Run) -> None:
-        """Send what the run has logged, and leave it to be continued, here or by another worker."""
+        """Send the run's new metrics, and leave the run to be continued, here or by another worker."""
         self.begin(run)
         self.tracker.mirror(run.folder, self.ids[run.id])
         self.tracker.unwatch(self.ids[run.id])
 
     def finish(self, run: Run, status: str, reason: str = "") -> None:
-        """Send the rest, keep config, datasets and samples, and end the child run, with the reason if it failed."""
+        """Send the last metrics, config, datasets and samples, and end the child run, with the reason of a failure."""
         self.begin(run)
         self.tracker.mirror(run.folder, self.ids[run.id])
         self.tracker.keep(run.folder, self.ids[run.id])
         self.tracker.finish(self.ids[run.id], status, note=reason)
 
     def finish_study(self, folder: Path, complete: bool) -> None:
-        """Keep the report, its tables and its figures with the parent run, and end it."""
+        """Store the report, its tables and its figures with the parent run, and end that."""
         files = sorted([*folder.glob("*.*"), *folder.glob("figures/*"), *folder.glob("tables/*")])
         kept = [path for path in files if path.suffix in (".md", ".html", ".csv", ".tex", ".yaml", ".png")]
         self.tracker.finish(self.parent, "FINISHED" if complete else "FAILED", kept)

@@ -1,40 +1,41 @@
-"""Config paths such as `model.objective.kl`, and the whole nodes that stand there."""
+"""Config paths such as `model.objective.kl`, and the nodes at them: values, lists or whole mappings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from functools import reduce
 from typing import Any
 
 from research.errors import UserError
 
-Nodes = Mapping[str, Any]
-"""Config path → the whole node that stands there."""
+Config = Mapping[str, object]
+"""A config as nested mappings."""
+Nodes = Mapping[str, object]
+"""Config path → the whole node there."""
 
 
-def at(config: Mapping[str, Any], path: str) -> Any:
+def at(config: Config, path: str) -> Any:
     """The node at a path.
 
     Raises: KeyError or TypeError if there is none.
     """
-    return reduce(lambda node, key: node[key], path.split("."), config)
+    return _below(config, path.split("."))
 
 
-def has(config: Mapping[str, Any], path: str) -> bool:
-    """Whether a config has the path, whatever stands there."""
+def has(config: Config, path: str) -> bool:
+    """True if a config has the path, even with null there."""
     *parents, leaf = path.split(".")
     try:
-        return leaf in reduce(lambda node, key: node[key], parents, config)
+        return leaf in _below(config, parents)
     except (KeyError, TypeError):
         return False
 
 
-def compose(config: Mapping[str, Any], nodes: Nodes, what: str) -> dict[str, Any]:
+def compose(config: Config, nodes: Nodes, what: str) -> dict[str, Any]:
     """A config with whole nodes replaced; nothing is merged.
 
     Args:
         config: nested mappings; untouched.
         nodes: path → node.
-        what: names the source of the nodes in the error.
+        what: source of the nodes, for the error sentence.
 
     Raises: UserError if the config has no such path.
     """
@@ -43,12 +44,19 @@ def compose(config: Mapping[str, Any], nodes: Nodes, what: str) -> dict[str, Any
         if not has(composed, path):
             raise UserError(f"{what}: the base recipe has no {path}")
         *parents, leaf = path.split(".")
-        reduce(lambda inner, key: inner[key], parents, composed)[leaf] = deepcopy(node)
+        _below(composed, parents)[leaf] = deepcopy(node)
     return composed
 
 
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """The dotted paths at which two configs differ; lists are compared whole.
+def _below(config: Config, keys: Sequence[str]) -> Any:
+    node: Any = config
+    for key in keys:
+        node = node[key]
+    return node
+
+
+def differences(one: object, other: object, path: str = "") -> list[str]:
+    """The dotted paths at which two configs differ; a list is compared as a whole.
 
     Example:
         >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4})
@@ -62,7 +70,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 
 def covers(named: str, path: str) -> bool:
-    """Whether a path is the named one or lies below it.
+    """True if a path is the named one or lies below it.
 
     Example:
         >>> covers("model.clip", "model.clip.eps"), covers("model.clip", "model.clip_range")

@@ -1,4 +1,4 @@
-"""Optuna's trials of a study: one for each run, and which worker has claimed it."""
+"""Optuna's trials of a study: one for each run, claimed by one worker at a time."""
 
 import threading
 import warnings
@@ -6,21 +6,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from secrets import token_hex
-from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from research.ablation.plan import Plan, Run
 from research.ablation.stores import Stores, identity
 from research.errors import UserError
 
 ATTEMPTS = 2
-"""A run that fails is tried again once; then it is reported as missing."""
+"""Attempts at a run that fails; after the last one it is reported as missing."""
 
 
 class Trials:
-    """Optuna's view of a study, and who runs what: one trial a run, claimed by one worker at a time.
+    """Optuna's trials of a study, one for each run, through which workers share the runs.
 
-    A trial is WAITING until a worker claims it, RUNNING while that worker gives signs of life, and COMPLETE or FAIL in
-    the end. A RUNNING trial whose worker has gone silent is claimed by another, which continues the run.
+    A trial is WAITING until a worker claims it, RUNNING while that worker sends heartbeats, and COMPLETE or FAIL in the
+    end. If the worker of a RUNNING trial falls silent, another one claims the trial and continues the run.
 
     Args:
         plan: the study's plan.
@@ -30,15 +34,12 @@ class Trials:
     """
 
     def __init__(self, plan: Plan, stores: Stores) -> None:
-        import optuna
-
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", module="optuna")
         self.plan, self.stores, self.name = plan, stores, plan.folder.name
-        self.states = optuna.trial.TrialState
         self.owner = token_hex(8)
         self.mine: dict[str, int] = {}
-        """Run → Optuna's id of the trial, for what this worker has claimed."""
+        """Run → Optuna's id of its trial, for the runs that this worker has claimed."""
         with stores.asking_optuna(), stores.alone(self.name), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.storage = optuna.storages.RDBStorage(
@@ -47,7 +48,7 @@ class Trials:
             self.study = optuna.create_study(
                 study_name=f"{self.name}-{identity(plan.folder)}",
                 storage=self.storage,
-                direction=plan.spec.metric["direction"],  # pyright: ignore[reportArgumentType]
+                direction=plan.spec.metric["direction"],
                 load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(seed=0),
             )
@@ -56,54 +57,62 @@ class Trials:
             self._enqueue()
 
     def claim(self) -> str | None:
-        """The next run in the plan's order that nobody is running, now this worker's; None if there is none."""
+        """Claim the next run, in the plan's order, that no worker is running; None if there is none."""
         with self.stores.alone(self.name):
             trials, free = self._by_run(), self._abandoned()
             for run in self.plan.runs:
                 trial = trials.get(run.id)
                 if trial is None or run.id in self.mine:
                     continue
-                if trial.state == self.states.WAITING or trial._trial_id in free:
-                    # The sign of life first: a trial that is RUNNING without one would never be found abandoned.
+                if trial.state == TrialState.WAITING or trial._trial_id in free:
+                    # The heartbeat comes first: without one, a RUNNING trial would never count as abandoned.
                     self.storage.record_heartbeat(trial._trial_id)
                     self.storage.set_trial_user_attr(trial._trial_id, "worker", self.owner)
-                    self.storage.set_trial_state_values(trial._trial_id, self.states.RUNNING)
+                    self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
                     self.mine[run.id] = trial._trial_id
                     return run.id
         return None
 
     def complete(self, run: Run, value: float) -> None:
-        """COMPLETE with the metric's value, whoever ran it; again, nothing."""
+        """End a run's trial as COMPLETE, whichever worker ran it; does nothing the second time.
+
+        Args:
+            run: a complete run.
+            value: the study's metric at its last step.
+        """
         trial = self._by_run()[run.id]
         self.mine.pop(run.id, None)
-        if trial.state != self.states.COMPLETE:
-            if trial.state == self.states.WAITING:
-                self.storage.set_trial_state_values(trial._trial_id, self.states.RUNNING)
-            self._set(trial._trial_id, self.states.COMPLETE, [value])
+        if trial.state != TrialState.COMPLETE:
+            if trial.state == TrialState.WAITING:
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            self._set(trial._trial_id, TrialState.COMPLETE, [value])
 
     def fail(self, run: Run) -> bool:
-        """Whether the run was put back to be tried again; if it was not, its trial is FAIL."""
+        """Put a failed run back, or end its trial as FAIL after the last attempt.
+
+        Returns: True if the run is tried again, here or by the worker that has taken it over.
+        """
         if (id_ := self.mine.pop(run.id, None)) is None:
             return True
         failures = self.storage.get_trial_user_attrs(id_).get("failures", 0) + 1
         self.storage.set_trial_user_attr(id_, "failures", failures)
         again = failures < ATTEMPTS
-        self._set(id_, self.states.WAITING if again else self.states.FAIL)
+        self._set(id_, TrialState.WAITING if again else TrialState.FAIL)
         return again
 
     def release(self, run: Run) -> None:
-        """Anybody's again, to be continued."""
+        """Give up the claim, so that any worker can continue the run."""
         if (id_ := self.mine.pop(run.id, None)) is not None:
-            self._set(id_, self.states.WAITING)
+            self._set(id_, TrialState.WAITING)
 
     @property
     def finished(self) -> bool:
-        """Whether no run waits, and none is running anywhere."""
+        """True if every run has ended, for all workers."""
         return all(trial.state.is_finished() for trial in self._by_run().values())
 
     @contextmanager
     def alive(self) -> Iterator[None]:
-        """Within the block, give signs of life for what is claimed; what another has taken over is no longer mine."""
+        """Within the block, send heartbeats for the claimed runs, and drop those that another worker has taken over."""
         if not self.stores.shared:
             yield
             return
@@ -118,7 +127,7 @@ class Trials:
 
     def _beat(self, over: threading.Event) -> None:
         while not over.wait(self.stores.grace / 6):
-            with suppress(Exception):  # a database that is away for a moment; the grace period is for that
+            with suppress(Exception):  # the database may be away for a moment, shorter than the grace period
                 for run, id_ in list(self.mine.items()):
                     if self.storage.get_trial_user_attrs(id_).get("worker") == self.owner:
                         self.storage.record_heartbeat(id_)
@@ -127,10 +136,7 @@ class Trials:
         self.storage.remove_session()
 
     def _enqueue(self) -> None:
-        """A WAITING trial for every run that has none but failed ones."""
-        from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-        from optuna.trial import create_trial
-
+        """Add a WAITING trial for every run that has no trial or only failed ones."""
         spec = self.plan.spec
         distributions: dict[str, BaseDistribution] = {
             **{factor: CategoricalDistribution(list(levels)) for factor, levels in spec.factors.items()},
@@ -138,10 +144,10 @@ class Trials:
         }
         there = self._by_run()
         for run in self.plan.runs:
-            if run.id in there and there[run.id].state != self.states.FAIL:
+            if run.id in there and there[run.id].state != TrialState.FAIL:
                 continue
             trial = create_trial(
-                state=self.states.WAITING,
+                state=TrialState.WAITING,
                 params={**run.cell.levels, "seed": run.seed},
                 distributions=distributions,
                 user_attrs={"run": run.id},
@@ -155,7 +161,7 @@ class Trials:
                 ) from error
 
     def _refuse_others(self) -> None:
-        """One study under one name at a time: from one folder, with the same cells."""
+        """Refuse to join workers of another study: of the same name from another folder, or with other cells."""
         digest = sha256("".join(f"{run.id}{run.recipe.digest}" for run in self.plan.runs).encode()).hexdigest()[:12]
         if not self.stores.shared:
             return
@@ -163,18 +169,18 @@ class Trials:
             other = study.study_name != self.study.study_name
             if other and study.study_name.rpartition("-")[0] == self.name and self._busy(study._study_id):
                 raise UserError(
-                    f"workers run a study {self.name} on this database from another results folder: give the folder "
-                    "that they share with --output to join it, or a folder of another name for another study"
+                    f"workers run a study {self.name} on this database from another results folder: give their folder "
+                    "with --output to join it, or a folder of another name for another study"
                 )
         if self.study.user_attrs.get("cells", digest) != digest and self._busy(self.id):
             raise UserError(
-                f"workers run the study {self.name} with other cells, seeds or settings than this command has: "
-                "start it with theirs to join it, or wait until they have ended"
+                f"workers run the study {self.name} with other cells, seeds or settings than this command: "
+                "give the same ones to join it, or wait until they have ended"
             )
         self.study.set_user_attr("cells", digest)
 
-    def _by_run(self) -> dict[str, Any]:
-        """The last trial of every run."""
+    def _by_run(self) -> dict[str, FrozenTrial]:
+        """Run → its last trial."""
         return {
             trial.user_attrs["run"]: trial
             for trial in self.storage.get_all_trials(self.id, deepcopy=False)
@@ -182,19 +188,17 @@ class Trials:
         }
 
     def _busy(self, study: int) -> bool:
-        """Whether a worker of this study gives signs of life."""
-        running = self.storage.get_all_trials(study, deepcopy=False, states=(self.states.RUNNING,))
+        """True if a worker of this study sends heartbeats."""
+        running = self.storage.get_all_trials(study, deepcopy=False, states=(TrialState.RUNNING,))
         return bool({trial._trial_id for trial in running} - set(self.storage._get_stale_trial_ids(study)))
 
     def _abandoned(self) -> set[int]:
-        """Optuna's ids of the RUNNING trials whose worker is gone: alone in the folder, all but this worker's own."""
+        """Optuna's ids of the RUNNING trials whose worker is gone; without other workers, all but this one's own."""
         if self.stores.shared:
-            return set(self.storage._get_stale_trial_ids(self.id))  # Optuna's public way would fail the trial
-        running = self.storage.get_all_trials(self.id, deepcopy=False, states=(self.states.RUNNING,))
+            return set(self.storage._get_stale_trial_ids(self.id))  # the public function fails them too
+        running = self.storage.get_all_trials(self.id, deepcopy=False, states=(TrialState.RUNNING,))
         return {trial._trial_id for trial in running} - set(self.mine.values())
 
-    def _set(self, id_: int, state: Any, values: Sequence[float] | None = None) -> None:
-        from optuna.exceptions import UpdateFinishedTrialError
-
-        with suppress(UpdateFinishedTrialError):  # another worker took it over and was quicker
+    def _set(self, id_: int, state: TrialState, values: Sequence[float] | None = None) -> None:
+        with suppress(UpdateFinishedTrialError):  # another worker took it over and has ended it
             self.storage.set_trial_state_values(id_, state, values)

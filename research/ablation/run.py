@@ -22,24 +22,25 @@ FAILURE = "failure.txt"
 
 
 def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -> dict[str, str]:
-    """Run what is not complete yet, then write the study's files.
+    """Run the cells that are not complete yet, then write the study's files.
 
-    Several processes may do this at once, on one machine or several, if the databases are shared and the folder is on a
-    shared file system: each takes what nobody else is running, and all return when the study is complete.
+    Several processes, on one machine or several, may run one study at once if they share the databases and the results
+    folder. Each takes runs that no other one has, and all of them return when the study is complete.
 
     Args:
         plan: the checked plan.
         stores: databases of MLflow and Optuna.
-        executor: what runs the cells; it is closed in the end.
-        command: how the study was started, for the record.
+        executor: runs the cells; it is closed in the end.
+        command: the command that started the study, for its record.
 
-    Returns: run → reason, for the runs that are missing; empty if the study is complete.
+    Returns: run → reason, for the missing runs; empty if the study is complete.
 
-    Raises: UserError if the folder or a database cannot be used; KeyboardInterrupt after Ctrl-C or SIGTERM, once every
-        running cell has finished its step and is at a checkpoint; at once after a second one.
+    Raises: UserError if the folder or a database cannot be used, or the study's search has not been made;
+        KeyboardInterrupt after Ctrl-C or SIGTERM, once every running cell has finished its step and is at a checkpoint,
+        and at once after a second one.
     """
     if plan.spec.search is not None and not plan.spec.found:
-        raise UserError(f"{plan.spec.name} searches before it compares: run its search, then plan it again")
+        raise UserError(f"{plan.spec.name} has a search: run that first, then plan the study again")
     with executor, stores.folder(plan.folder):
         trials = Trials(plan, stores)
         with stores.alone(plan.folder.name):
@@ -65,7 +66,7 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
                 )
             finally:
                 executor.close()
-                with suppress(Exception):  # what was raised first says more
+                with suppress(Exception):  # the first error says more
                     state.release_all()
             view.summary()
         with stores.alone(plan.folder.name):
@@ -76,7 +77,7 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
 
 @dataclass
 class _State:
-    """The records that follow the runs."""
+    """Keeps Optuna's trials and MLflow's runs in step with the study's runs."""
 
     plan: Plan
     trials: Trials
@@ -87,13 +88,13 @@ class _State:
         self.recorded: set[str] = set()
 
     def catch_up(self) -> None:
-        """Bring the records to what the run folders say, after a kill, or after what others have done."""
+        """Record the runs that are complete by their folders: after a kill, or after other workers."""
         for run in self.plan.runs:
             if run.complete and run.id not in self.recorded:
                 self.complete(run)
 
     def claim(self) -> Job | None:
-        """A run to start now; what turns out to be complete is only recorded."""
+        """Claim a run to start now; None if there is none. Claimed runs that are already complete are only recorded."""
         while (name := self.trials.claim()) is not None:
             run = self.by_id[name]
             if not run.complete:
@@ -104,7 +105,10 @@ class _State:
         return None
 
     def end(self, outcome: Outcome) -> Run:
-        """Record how a run ended; a first failure, or a stop, leaves it to be started again."""
+        """Record the end of a run. After a stop, or a failure that is not the last attempt, it can be claimed again.
+
+        Returns: the run.
+        """
         run = self.by_id[outcome.run]
         if outcome.result is not None:
             self.complete(run)
@@ -118,19 +122,19 @@ class _State:
         return run
 
     def complete(self, run: Run) -> None:
-        """Record a complete run; MLflow first, since nobody looks at a run any more whose trial has ended."""
+        """Record a complete run. MLflow comes first: once its trial has ended, nothing looks at a run again."""
         self.runs.finish(run, "FINISHED")
         self.trials.complete(run, self.value(run))
         self.recorded.add(run.id)
 
     def release_all(self) -> None:
-        """Leave what was claimed to others, or to the next time."""
+        """Give up all claims, to other workers or to the next command."""
         for name in list(self.trials.mine):
             self.trials.release(self.by_id[name])
 
     @property
     def failures(self) -> dict[str, str]:
-        """Run → reason, for what is not complete and has failed."""
+        """Run → reason, for the incomplete runs that have failed."""
         return {
             run.id: (run.folder / FAILURE).read_text()
             for run in self.plan.runs
@@ -145,6 +149,6 @@ class _State:
 def _watch(state: _State, executor: Executor, view: StudyView) -> None:
     for name in executor.running:
         state.runs.mirror(state.by_id[name])
-        if name not in state.trials.mine:  # another worker took it over while this one was silent
+        if name not in state.trials.mine:  # another worker took it over, since this one was silent
             executor.stop(name)
     view.update(set(executor.running))

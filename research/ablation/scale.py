@@ -1,16 +1,16 @@
-"""Scales: one study, with another model, other data and another budget, in a file of its own.
+"""Scales: the same study with another model, other data and another budget, from a file of its own.
 
-A study file says what is compared, at the built-in scale; a scale says what its cells become elsewhere: which nodes are
-replaced, and which arguments of a component follow from the scale wherever that component stands.
+A study file describes a study at the built-in scale. A scale file changes the config of each of its cells: it replaces
+nodes, and sets arguments of a component wherever that component stands.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from research.ablation.nodes import Nodes, at, compose, has
+from research.ablation.nodes import Config, Nodes, at, compose, has
 from research.errors import UserError
 from research.recipe import SECTIONS
 from research.recipe_file import read_recipe
@@ -18,39 +18,47 @@ from research.slots import component_classes
 from research.yaml_file import read_yaml
 
 
+class Changes(TypedDict, total=False):
+    """Changes of a component."""
+
+    class_path: str
+    """Another class in its place."""
+    init_args: Mapping[str, object]
+    """Arguments laid over its own; null drops one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What a scale does to the config of every cell."""
+    """The changes that a scale makes to the config of every cell."""
 
     path: str
     """The scale's file."""
     words: str = ""
     """Model, data and budget, for the report."""
     seeds: Sequence[int] | None = None
-    """Instead of the study's; None for the study's."""
+    """Seeds in place of the study's; None keeps those."""
     nodes: Nodes = field(default_factory=dict)
     """Nodes replaced in every cell before its levels are laid over it."""
     factors: Mapping[str, Mapping[str, Nodes]] = field(default_factory=dict)
-    """Factor → level → nodes, in place of the study's where it has such a factor."""
+    """Factor → level → nodes in place of the study's, if it has the factor."""
     where: Nodes = field(default_factory=dict)
-    """Nodes replaced where they are there and not null, after the levels."""
-    components: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Class → `class_path` and `init_args` laid over every such component, after the levels; null drops an argument."""
+    """Nodes replaced after the levels, in the configs that have them and not null."""
+    components: Mapping[str, Changes] = field(default_factory=dict)
+    """Class → changes of every such component, after the levels."""
     lacks: Mapping[str, str] = field(default_factory=dict)
-    """Class, or path of a node that is not null → why this scale cannot have it."""
+    """Class, or path of a node that is not null → the reason why this scale cannot have it."""
 
-    def adapt(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """A composed config with `components` and `where` in place."""
+    def adapt(self, config: Config) -> dict[str, Any]:
+        """The composed config with the changes of `components` and `where`."""
         adapted = _adapted(config, self.components)
         there = {path: node for path, node in self.where.items() if has(adapted, path)}
         return compose(adapted, there, self.path)
 
-    def lacking(self, node: Any) -> str | None:
-        """The first thing in a config or a level's nodes that this scale cannot have, and why; or None."""
+    def lacking(self, node: Config) -> str | None:
+        """The first part of a config, or of a level's nodes, that this scale cannot have, with the reason; or None."""
         names = set(_class_names(node))
         for lack, reason in self.lacks.items():
-            flat = node.get(lack) if isinstance(node, Mapping) else None
-            if lack in names or flat is not None or (has(node, lack) and at(node, lack) is not None):
+            if lack in names or node.get(lack) is not None or (has(node, lack) and at(node, lack) is not None):
                 return f"{lack}: {reason}"
         return None
 
@@ -59,10 +67,10 @@ _KEYS = ("scale", "seeds", "recipe", "take", "hold", "factors", "where", "compon
 
 
 def read_scale(path: Path) -> Scale:
-    """A checked scale file.
+    """The scale in a file, checked.
 
-    Its keys: `scale` (words), `seeds`, `recipe` and `take` (a recipe, relative to the file, and the paths taken from
-    it), `hold` (path → node, over what was taken), `factors`, `where`, `components` and `lacks`.
+    Keys of the file: `scale` (words), `seeds`, `recipe` and `take` (a recipe, relative to the file, and the paths taken
+    from it), `hold` (path → node, laid over the taken ones), `factors`, `where`, `components` and `lacks`.
 
     Raises: UserError if a key, a taken path or a component is unknown.
     """
@@ -93,7 +101,7 @@ def read_scale(path: Path) -> Scale:
     )
 
 
-def _adapted(node: Any, components: Mapping[str, Mapping[str, Any]]) -> Any:
+def _adapted(node: object, components: Mapping[str, Changes]) -> Any:
     if isinstance(node, Mapping):
         changed = {key: _adapted(value, components) for key, value in node.items()}
         if (over := components.get(_name(node))) is not None:
@@ -104,7 +112,7 @@ def _adapted(node: Any, components: Mapping[str, Mapping[str, Any]]) -> Any:
     return [_adapted(one, components) for one in node] if isinstance(node, list) else node
 
 
-def _class_names(node: Any) -> Iterator[str]:
+def _class_names(node: object) -> Iterator[str]:
     if isinstance(node, Mapping):
         yield _name(node)
         for value in node.values():
@@ -114,5 +122,5 @@ def _class_names(node: Any) -> Iterator[str]:
             yield from _class_names(value)
 
 
-def _name(node: Mapping[str, Any]) -> str:
+def _name(node: Config) -> str:
     return str(node.get("class_path", "")).rpartition(".")[2]

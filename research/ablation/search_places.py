@@ -1,13 +1,12 @@
-"""Where a study searches, and what its results folder keeps of the values found."""
+"""The places of a study's search: combinations of levels, and the values found at each."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from research.ablation.designs import Cell, design_cells
-from research.ablation.nodes import at, compose, covers
+from research.ablation.nodes import Config, Nodes, at, compose, covers
 from research.ablation.search_spec import SearchSpec
 from research.ablation.spec import StudySpec
 from research.errors import UserError
@@ -15,21 +14,21 @@ from research.recipe import Recipe, parse
 from research.yaml_file import read_yaml
 
 FOUND = "search.yaml"
-"""The file in a results folder that keeps what was found; later commands read it and search no more."""
+"""Name of the file in a results folder with the values found; later commands read it and do not search again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One combination of levels at which a search is made."""
+    """A combination of levels with a search of its own."""
 
     id: str
-    """Position and name; names the folder of its trials."""
+    """Position and name; also the name of the folder of its trials."""
     levels: Mapping[str, str]
     """Factor of `at` → level."""
     recipe: Recipe
-    """What a trial runs, with every parameter at its lower end."""
-    own: Mapping[str, Any]
-    """Parameter → what the recipe itself has there."""
+    """The recipe of its trials, with every parameter at its lower end."""
+    own: Mapping[str, object]
+    """Parameter → the recipe's own node there."""
 
     @property
     def words(self) -> str:
@@ -37,11 +36,16 @@ class Place:
         return ", ".join(f"{factor.replace('_', ' ')} {level}" for factor, level in self.levels.items()) or "all cells"
 
 
-def places(spec: StudySpec, search: SearchSpec, overrides: Mapping[str, Any] | None = None) -> list[Place]:
-    """Where the study searches, each with the recipe of its trials; both ends of every range are parsed.
+def places(spec: StudySpec, search: SearchSpec, overrides: Nodes | None = None) -> list[Place]:
+    """The places of the study's search, each with the recipe of its trials; both ends of every range are checked.
+
+    Args:
+        spec: the study.
+        search: its search.
+        overrides: nodes replaced from the command line.
 
     Raises: UserError if a searched path is not in the config, is replaced from the command line, or cannot take the
-        ends of its range, or if the study reports a seed that is searched on.
+        ends of its range, or if a seed of the search is one of the study's.
     """
     what = f"{spec.path}: search"
     if shared := sorted(set(spec.seeds) & set(search.seeds)):
@@ -69,7 +73,7 @@ def _levels(spec: StudySpec, search: SearchSpec) -> list[dict[str, str]]:
     return [dict(zip(search.at, levels, strict=True)) for levels in there]
 
 
-def _parsed(what: str, config: Mapping[str, Any], values: Mapping[str, float]) -> Recipe:
+def _parsed(what: str, config: Config, values: Mapping[str, float]) -> Recipe:
     try:
         return parse(dict(config))
     except UserError as error:
@@ -79,9 +83,15 @@ def _parsed(what: str, config: Mapping[str, Any], values: Mapping[str, float]) -
 def with_found(
     spec: StudySpec, cells: Sequence[Cell], searched: Sequence[Place], folder: Path
 ) -> tuple[StudySpec, Sequence[Cell]]:
-    """The study and its cells with the values that its results folder keeps; as they are, before there are any.
+    """The study and its cells with the values in its results folder; unchanged, before the search was made.
 
-    Raises: UserError if the values were found by a search that this one is not.
+    Args:
+        spec: the study.
+        cells: its design's.
+        searched: the places of its search.
+        folder: its results folder.
+
+    Raises: UserError if the values were found by another search than the study's.
     """
     path = folder / FOUND
     if spec.search is None or not path.exists():
@@ -92,7 +102,7 @@ def with_found(
         place.id: place.recipe.digest for place in searched
     }:
         raise UserError(
-            f"{path} was found by another search, or with other settings: delete it to search on if only trials has "
+            f"{path} comes from another search, or other settings: delete it to continue the search if only trials has "
             "changed, or else give another folder with --output"
         )
     found = {tuple(one["levels"].values()): one["values"] for one in content["found"].values()}
@@ -103,7 +113,7 @@ def with_found(
 
 
 def search_lines(spec: StudySpec) -> list[str]:
-    """What a study searches and has found, a line each; none if it does not search."""
+    """The search of a study and the values found, in lines for the terminal; empty without a search."""
     if (search := spec.search) is None:
         return []
     combinations, seeds = _levels(spec, search), len(search.seeds)
@@ -124,7 +134,7 @@ def search_lines(spec: StudySpec) -> list[str]:
 
 
 def guarantee(spec: StudySpec) -> list[str]:
-    """What a study says of its search among what it proves; nothing before the search, or without one."""
+    """The sentence about the search among a study's guarantees; empty before the search, or without one."""
     if spec.search is None or not spec.found:
         return []
     paths = ", ".join(one.path for one in spec.search.parameters.values())

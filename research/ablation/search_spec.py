@@ -1,21 +1,22 @@
 """The search that a study file declares.
 
-Each cell takes the values that were found at its own levels of some factors, so that a setting is compared at its best
-and not at another setting's. The search has seeds of its own: what is found on them is reported on others.
+Each cell takes the values found at its own levels of some factors, so that every setting is compared at its own best
+values. The search has seeds of its own, so that no reported run was used to find a value.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
-from typing import Any
 
 from research.ablation.nodes import Nodes, covers
 from research.ablation.seeds import check_seeds
 from research.errors import UserError
 
 COLUMNS = ("combination", "number", "value", "state")
-"""What a trial has beside its parameters."""
+"""Columns of a trial beside its parameters."""
 PRUNERS = ("median", "none")
+Factors = Mapping[str, Mapping[str, object]]
+"""Factor → level → nodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +24,17 @@ class Parameter:
     """A number of the config that is searched."""
 
     path: str
-    """Where it stands in the config."""
+    """Its path in the config."""
     low: float
     high: float
     log: bool = False
-    """Whether the range is searched on a logarithmic scale."""
+    """True to search the range on a logarithmic scale."""
     integer: bool = False
-    """Whether only whole numbers are tried."""
+    """True to try only whole numbers."""
+
+    def holds(self, value: object) -> bool:
+        """True for a number in the range."""
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +42,20 @@ class SearchSpec:
     """The search that a study file declares."""
 
     parameters: Mapping[str, Parameter]
-    """Name → what is searched."""
+    """Name → the number that is searched."""
     seeds: list[int]
-    """Every trial is run at each; none of them is a seed of the study."""
+    """Seeds of every trial's runs; none of them is a seed of the study."""
     trials: int = 8
-    """Trials at each combination; the first has the recipe's own values, if they are in range."""
+    """Trials at each place; the first one has the recipe's own values, if they are in range."""
     at: Sequence[str] = ()
-    """Factors: one search at each combination of their levels, the others at their baselines; none for one search."""
+    """Factors; each combination of their levels is a place, with the other factors at their baselines."""
     pruner: str = "median"
-    """`median` ends a trial whose best evaluation is below the median of the earlier trials'; `none` ends none."""
+    """`median` ends a trial whose best evaluation is below the median of earlier trials; `none` ends no trial."""
     steps: int | None = None
-    """Steps of a trial; None for the study's."""
+    """Steps of a trial; None for as many as the study's runs have."""
 
-    def where(self, levels: Mapping[str, str], factors: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-        """The levels of `at` that a cell has; a factor that is not named is at its baseline."""
+    def where(self, levels: Mapping[str, str], factors: Factors) -> tuple[str, ...]:
+        """A cell's levels of the factors of `at`; a factor without a level is at its baseline."""
         return tuple(levels.get(factor, next(iter(factors[factor]))) for factor in self.at)
 
     def nodes(self, values: Mapping[str, float]) -> Nodes:
@@ -58,24 +63,24 @@ class SearchSpec:
         return {self.parameters[name].path: value for name, value in values.items()}
 
     def paths(self, moved: Sequence[str]) -> Sequence[str]:
-        """The paths at which cells may differ because of the search, if these factors differ between them."""
+        """The searched paths at which two cells may differ, given the factors in which they differ."""
         return [one.path for one in self.parameters.values()] if set(moved) & set(self.at) else []
 
     @property
-    def record(self) -> dict[str, Any]:
-        """What is declared, as plain data."""
+    def record(self) -> dict[str, object]:
+        """The declaration as plain data."""
         return {**asdict(self), "at": list(self.at)}
 
 
-def read_search(what: str, content: Any, factors: Mapping[str, Mapping[str, Any]]) -> SearchSpec:
-    """The checked `search` of a study file.
+def read_search(what: str, content: object, factors: Factors) -> SearchSpec:
+    """The `search` of a study file, checked.
 
     Args:
-        what: begins the message of an error.
-        content: what the file says.
+        what: begins the sentence of an error.
+        content: the node in the file.
         factors: the study's.
 
-    Raises: UserError, one sentence, if a key is unknown or missing, or a value cannot be.
+    Raises: UserError if a key is unknown or missing, or a value is out of range.
     """
     known = [field.name for field in fields(SearchSpec)]
     if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict) or not content["parameters"]:
@@ -93,19 +98,20 @@ def read_search(what: str, content: Any, factors: Mapping[str, Mapping[str, Any]
     return SearchSpec(**{**content, "parameters": parameters})
 
 
-def _check_settings(what: str, content: Mapping[str, Any], factors: Mapping[str, Any]) -> None:
+def _check_settings(what: str, content: Mapping[str, object], factors: Factors) -> None:
     where = content.get("at", [])
     if not isinstance(where, list) or len({*map(str, where)} & {*factors}) != len(where):
         raise UserError(f"{what}: at is a list of different factors ({', '.join(factors)}), got {where}")
     for key in ("trials", "steps"):
-        if key in content and (type(content[key]) is not int or content[key] < 1):
-            raise UserError(f"{what}: {key} is a whole number of at least 1, got {content[key]}")
+        count = content.get(key, 1)
+        if type(count) is not int or count < 1:
+            raise UserError(f"{what}: {key} is a whole number of at least 1, got {count}")
     if content.get("pruner", "median") not in PRUNERS:
         raise UserError(f"{what}: pruner is {' or '.join(PRUNERS)}, got {content['pruner']}")
 
 
-def _check_apart(what: str, name: str, parameter: Parameter, factors: Mapping[str, Mapping[str, Any]]) -> None:
-    """A searched number is no factor's, and its name no column's."""
+def _check_apart(what: str, name: str, parameter: Parameter, factors: Factors) -> None:
+    """Refuse a number that a factor sets too, and a name that another column of the table has."""
     if name in COLUMNS or name in factors:
         raise UserError(f"{what}: {name} is a column of its own in the search's table: give another name")
     for factor, levels in factors.items():
@@ -114,7 +120,7 @@ def _check_apart(what: str, name: str, parameter: Parameter, factors: Mapping[st
             raise UserError(f"{what}: {name} and factor {factor} both set {parameter.path}: let one of them do it")
 
 
-def _parameter(what: str, node: Any) -> Parameter:
+def _parameter(what: str, node: object) -> Parameter:
     known = [field.name for field in fields(Parameter)]
     if not isinstance(node, dict) or not {"path", "low", "high"} <= set(node) <= set(known):
         raise UserError(f"{what} is {{path, low, high}}, and log and integer if they are true, got {node}")

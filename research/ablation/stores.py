@@ -1,4 +1,4 @@
-"""A study's databases: a file belongs to one process, a PostgreSQL server's is shared by several machines."""
+"""A study's databases: a file for one process, or PostgreSQL for several machines that share the study."""
 
 import re
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ SHARED = re.compile(r"postgres(ql)?(\+\w+)?://")
 
 @dataclass(frozen=True, kw_only=True)
 class Stores:
-    """Where the study's databases are.
+    """The places of the study's databases.
 
-    Raises: UserError if several machines could reach one of them but not the other.
+    Raises: UserError if machines could share only one of them, or both are the same database.
     """
 
     mlflow: str
     optuna: str
     artifacts: Path
     grace: float = 60.0
-    """Seconds after which the cell of a worker that gives no sign of life is another's, on a shared database."""
+    """Seconds without a heartbeat after which another worker takes over a cell, on a shared database."""
 
     def __post_init__(self) -> None:
         if self.shared and self.mlflow.startswith("sqlite:"):
@@ -40,14 +40,14 @@ class Stores:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes may work on the same study."""
+        """True if other processes may work on the same study."""
         return SHARED.match(self.optuna) is not None
 
     @contextmanager
     def folder(self, folder: Path) -> Iterator[None]:
-        """Within the block, the folder is this process's, or that of all who join the study on a shared database.
+        """Within the block, hold the results folder; on a shared database, together with the other workers.
 
-        Raises: UserError if another process has it, or it cannot be written.
+        Raises: UserError if another process holds it, or it cannot be written.
         """
         lock = FileLock(folder / ".lock", timeout=0)
         try:
@@ -70,7 +70,7 @@ class Stores:
 
     @contextmanager
     def asking_optuna(self) -> Iterator[None]:
-        """Within the block, what goes wrong with Optuna's storage is a sentence.
+        """Within the block, turn errors of Optuna's storage into a sentence.
 
         Raises: UserError if the storage cannot be used.
         """
@@ -85,7 +85,7 @@ class Stores:
 
     @contextmanager
     def alone(self, study: str) -> Iterator[None]:
-        """Within the block, no other process that shares the database is in such a block for this study.
+        """Within the block, keep the other workers of this study out of such blocks.
 
         Raises: UserError if the database cannot be reached.
         """
@@ -99,7 +99,7 @@ class Stores:
 
 
 def identity(folder: Path) -> str:
-    """Eight hexadecimal digits that this results folder got when it was new: made again, it is another study."""
+    """Eight hexadecimal digits drawn for a new results folder, so that a folder that is made again is another study."""
     path = folder / "cells" / "identity"
     if not path.exists():
         replace_text(path, token_hex(4))

@@ -1,4 +1,4 @@
-"""That no change changes nothing: the base recipe and the baseline cell, run apart for a few steps and compared."""
+"""The null run: the base recipe and the baseline cell run for a few steps each, and their metrics are compared."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from research.recipe import Recipe
 from research.tracking import merged_steps, replace_text
 
 STEPS = 2
-"""Steps of the run that is made twice."""
+"""Steps of each of the two runs."""
 SIDES = ("base", "baseline")
 
 
@@ -26,19 +26,20 @@ def prove_null(
     *,
     say: Callable[[str], None],
 ) -> str:
-    """Run the base recipe and the baseline cell for a few steps each, and compare what they measured, bit for bit.
+    """Run the base recipe and the baseline cell for a few steps each, and compare their metrics bit for bit.
 
     Args:
-        folder: the study's; what is found is kept in it, and looked for there the next time.
-        base: the base recipe with what is held, at the study's first seed.
-        baseline: the cell with every factor at its first level, at that seed.
-        executor: what runs them; it has nothing else to run.
-        interrupts: who may ask to stop.
+        folder: the study's; it keeps the result for the next command.
+        base: the base recipe with the held nodes, at the study's first seed.
+        baseline: the cell with every factor at its first level, at the same seed.
+        executor: runs them; it has no other runs.
+        interrupts: may request a stop.
         say: prints a line.
 
-    Returns: what was seen, in a sentence. Off the CPU nothing is run, as kernels there need not repeat themselves.
+    Returns: the result in a sentence. Nothing is run on another device than the CPU, since kernels there need not give
+        the same numbers twice.
 
-    Raises: UserError if one of them cannot be run; KeyboardInterrupt if it was to stop.
+    Raises: UserError if one of them cannot be run; KeyboardInterrupt after a request to stop.
     """
     if base.config["trainer"]["accelerator"] != "cpu":
         return "The baseline was not run twice: off the CPU a run need not repeat itself bit for bit."
@@ -75,13 +76,14 @@ def _run(jobs: Sequence[Job], executor: Executor, interrupts: Interrupts, say: C
 
 
 def _short(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with so few steps, in both phases if there are two."""
     run = {**config["run"], "steps": STEPS, "tokens": None, "seconds": None, "save_policy": False}
     short = {**config, "run": {**run, "evaluate_every": STEPS, "checkpoint_every": STEPS}}
     return {**short, "after": _short(config["after"])} if config.get("after") else short
 
 
 def _measured(folder: Path) -> dict[int, dict[str, float]]:
-    """Every metric of a run but its times and its memory, by step."""
+    """Step → metrics of a run, without times and memory."""
     return {
         step: {key: value for key, value in metrics.items() if not key.startswith(("time/", "memory/"))}
         for step, metrics in merged_steps(folder).items()

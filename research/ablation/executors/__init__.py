@@ -1,4 +1,4 @@
-"""Executors: where a study's cells run. A name of the table is a value of `--executor`."""
+"""Executors: run a study's cells on this machine or on a cluster. Their names are the values of `--executor`."""
 
 from collections.abc import Mapping
 from pkgutil import resolve_name
@@ -11,7 +11,7 @@ EXECUTORS: Mapping[str, str] = {
     "ray": "research.ablation.executors.ray_cluster:RayExecutor",
     "slurm": "research.ablation.executors.slurm:SlurmExecutor",
 }
-"""Name → module and class, imported when it is asked for: a cluster's library is not everybody's."""
+"""Name → module and class, imported on demand, since a cluster's library may not be installed."""
 
 __all__ = ["EXECUTORS", "Executor", "Job", "Outcome", "Resources", "last_line", "make_executor"]
 
@@ -19,7 +19,7 @@ __all__ = ["EXECUTORS", "Executor", "Job", "Outcome", "Resources", "last_line", 
 def make_executor(name: str, resources: Resources) -> Executor:
     """The executor of this name.
 
-    Raises: UserError if there is none, if its library is not installed, or if it cannot be used here.
+    Raises: UserError if the name is unknown, its library is not installed, or it cannot be used here.
     """
     if name not in EXECUTORS:
         raise UserError(f"no executor is called {name!r}; there are {', '.join(EXECUTORS)}")

@@ -1,4 +1,4 @@
-"""What a study asks of whatever runs its cells, wherever the processes are."""
+"""The executor: the interface between a study and the processes that run its cells."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,61 +7,61 @@ from pathlib import Path
 from typing import Any
 
 STOP = "stop"
-"""A file of this name in a run's folder asks the run to stop after its step."""
+"""Name of the file in a run's folder that asks the run to stop after its step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What runs are given."""
+    """Processors, GPUs and settings for the runs of a study."""
 
     workers: int | None = None
-    """Runs at once; null leaves it to the executor: on one machine the cores over `threads`, on a cluster no limit."""
+    """Runs at once; None takes cores / `threads` on one machine, and sets no limit on a cluster."""
     threads: int = 1
-    """torch threads of each; a run's numbers may depend on it, never on `workers`."""
+    """torch threads of each run; the numbers of a run may depend on it, but never on `workers`."""
     cpus: float | None = None
-    """Processors that a run asks a cluster for; null asks for `threads`."""
+    """Processors that a run asks a cluster for; None asks for `threads`."""
     gpus: float = 0.0
     """GPUs that a run asks a cluster for."""
     address: str | None = None
-    """Where the cluster is; null starts one, or takes what the environment names."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the executor's own, as its command-line options name them."""
+    """Address of the cluster; None takes the one that the environment names, or starts one."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Settings of the executor itself, by the names of its command-line options."""
     folder: Path = Path(".")
-    """Where the executor may keep files of its own."""
+    """Folder for the executor's own files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run as an executor takes it."""
+    """A run, as it is given to an executor."""
 
     run: str
     """Its name, unique among the runs that are under way."""
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     """The resolved recipe."""
     folder: Path
-    """Where it lives; wherever it runs, the same folder must be seen."""
+    """Its folder, which every machine that may run it must see."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a run ended."""
+    """The end of a run: complete, stopped or failed."""
 
     run: str
     result: dict[str, Any] | None = None
     """The run's result (see `research.runs.folder.write_result`); None if it did not reach its last step."""
     reason: str = ""
-    """Why it failed: one sentence, or a traceback for a fault of the program."""
+    """The reason of a failure: one sentence, or a traceback for a fault of the program."""
     stopped: bool = False
-    """It was asked to stop, and is at a checkpoint: given again, it continues."""
+    """True if it was asked to stop and is at a checkpoint; submitted again, it continues."""
 
 
 def last_line(reason: str) -> str:
-    """The last line of why a run failed; of a traceback it is the error."""
+    """The last line of a failure's reason, which in a traceback is the error."""
     return (reason.strip().splitlines() or ["it failed"])[-1]
 
 
 class Executor(ABC):
-    """Runs cells. A study's loop, or a search's, is: fill the slots, wait, take the outcomes.
+    """Runs cells. Its user fills the slots, waits, and takes the outcomes:
 
         with make_executor("local", resources) as executor:
             while queue or executor.running:
@@ -70,15 +70,15 @@ class Executor(ABC):
                 for outcome in executor.wait(seconds=1.0):
                     ...
 
-    Runs may be submitted at any time. What a run has measured so far is in its folder: `merged_steps(job.folder)`
-    (see `research.tracking`) gives its metrics by step while it runs. `stop` ends one run that is not worth its
-    while: its outcome has `stopped`, and its folder holds a checkpoint and the metrics up to there.
+    Runs may be submitted at any time. The metrics of a run are in its folder while it runs: `merged_steps(job.folder)`
+    of `research.tracking` gives them by step. `stop` ends one run early: its outcome has `stopped`, and its folder
+    holds a checkpoint and the metrics so far.
 
-    A run is executed by one process at a time, whoever asks: a second one waits for the lock of the run's folder, and
-    then continues, or finds the run complete.
+    One process at a time executes a run. A second one waits for the lock of the run's folder, and then continues the
+    run or finds it complete.
 
     Args:
-        resources: what runs are given.
+        resources: for the runs.
 
     Raises: UserError if the executor cannot be used here.
     """
@@ -89,7 +89,7 @@ class Executor(ABC):
 
     @property
     def free(self) -> bool:
-        """Whether another run can be submitted."""
+        """True if another run can be submitted."""
         return self.resources.workers is None or len(self.running) < self.resources.workers
 
     def submit(self, job: Job) -> None:
@@ -100,27 +100,27 @@ class Executor(ABC):
         self._start(job)
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """The outcomes of runs that have ended; waits for the first at most so long."""
+        """The outcomes of the runs that have ended. Waits at most so many seconds for the first one."""
         outcomes = self._ended(seconds)
         for outcome in outcomes:
             (self.running.pop(outcome.run).folder / STOP).unlink(missing_ok=True)
         return outcomes
 
     def stop(self, run: str) -> None:
-        """Ask a run to finish its step, write a checkpoint and stop; `wait` gives its outcome."""
+        """Ask a run to finish its step, write a checkpoint and stop; `wait` returns its outcome later."""
         (self.running[run].folder / STOP).touch()
 
     @abstractmethod
     def _start(self, job: Job) -> None:
-        """Have `research.ablation.executors.cell.run_cell` called with the job, somewhere."""
+        """Have some process call `research.ablation.executors.cell.run_cell` with the job."""
 
     @abstractmethod
     def _ended(self, seconds: float) -> list[Outcome]:
-        """What has ended; a run whose process was lost is started again, or ends with a reason."""
+        """The outcomes of ended runs. A run whose process was lost is started again, or ends with a reason."""
 
     @abstractmethod
     def close(self) -> None:
-        """Stop every run now; each continues from its last checkpoint another time."""
+        """Stop every run now; submitted another time, each continues from its last checkpoint."""
 
     def __enter__(self) -> "Executor":
         return self

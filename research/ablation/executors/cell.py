@@ -1,4 +1,4 @@
-"""What every executor has done with a run, in whatever process."""
+"""Runs one cell in the current process; every executor calls it."""
 
 import traceback
 
@@ -18,7 +18,7 @@ def run_cell(job: Job, *, threads: int, began: float) -> Outcome:
     Args:
         job: the run.
         threads: torch threads.
-        began: when it was begun, in seconds of `time.time`; what passes until its first evaluation or step is overhead.
+        began: time of its beginning by `time.time`, in seconds; its overhead lasts until the first evaluation or step.
     """
     torch.set_num_threads(threads)
     stop = StopWhenAsked(job.folder / STOP)

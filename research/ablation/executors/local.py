@@ -1,4 +1,4 @@
-"""Worker processes on this machine: one run after another in each, and none outlives the study that started it."""
+"""Worker processes on this machine. Each runs one cell after another, and none outlives its study."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 class LocalExecutor(Executor):
-    """As many processes as there are workers, each with its share of this machine's GPUs."""
+    """Runs cells in worker processes, each of which sees its share of this machine's GPUs."""
 
     def __init__(self, resources: Resources) -> None:
         workers = resources.workers or max(1, (os.cpu_count() or 1) // resources.threads)
@@ -45,7 +45,7 @@ class Worker:
 
     Args:
         threads: torch threads of the process.
-        gpus: the devices that it sees; None leaves the environment as it is.
+        gpus: the devices that it sees; None leaves the environment unchanged.
     """
 
     def __init__(self, threads: int, gpus: Sequence[str] | None) -> None:
@@ -62,7 +62,7 @@ class Worker:
         self.connection.send((job, time()))
 
     def outcome(self) -> Outcome:
-        """The outcome of the run it was given; call when the connection or the sentinel is ready."""
+        """The outcome of its run; call once the connection or the process's sentinel is ready."""
         run, self.run = self.run, None
         assert run is not None, "the worker has no run"
         try:
@@ -75,7 +75,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take another run."""
+        """True if it can take another run."""
         return self.process.is_alive()
 
     def end(self) -> None:
@@ -85,10 +85,10 @@ class Worker:
 
 
 def work(connection: Connection, threads: int, gpus: Sequence[str] | None) -> None:
-    """Take (job, when it was given) from the connection and answer with an Outcome, until None comes."""
+    """Answer each (job, time of its beginning) from the connection with an Outcome, until None comes."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until there is a run: a terminal's and a scheduler's go to all
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between runs; a terminal and a scheduler signal all processes
     if gpus is not None:
         os.environ[DEVICES] = ",".join(gpus)
     from research.ablation.executors.cell import run_cell
@@ -99,7 +99,7 @@ def work(connection: Connection, threads: int, gpus: Sequence[str] | None) -> No
 
 
 def visible_gpus() -> list[str]:
-    """The CUDA devices of this machine that this process may use, as the environment names them."""
+    """The names of the CUDA devices that this process may use."""
     if DEVICES in os.environ:
         return [name for name in os.environ[DEVICES].split(",") if name.strip()]
     import torch
@@ -108,7 +108,7 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_shares(gpus: Sequence[str], workers: int) -> list[Sequence[str] | None]:
-    """What each worker sees, dealt round: several devices each, or, where there are fewer than workers, one shared.
+    """The devices of each worker: several each, or one shared one if there are fewer devices than workers.
 
     Example:
         >>> gpu_shares(["0", "1", "2"], 2)

@@ -3,7 +3,6 @@
 import logging
 from socket import create_connection
 from time import time
-from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -12,20 +11,21 @@ from research.ablation.executors.base import Executor, Job, Outcome, Resources
 from research.errors import UserError
 
 LOST = 3
-"""How often a cell is started again after its worker process or its node was lost."""
+"""Most restarts of a cell whose worker process or node was lost."""
 
 
 class RayExecutor(Executor):
-    """Each cell is a task that asks for processors and GPUs; Ray finds the node, and starts it again if that is lost.
+    """Runs each cell as a Ray task that asks for processors and GPUs, and starts it again if its node is lost.
 
-    The results folder must be on a file system that every node sees, and every node must have this package installed.
-    A task that is started again continues from the checkpoint in its folder. An address in $RAY_ADDRESS serves too;
-    without one, Ray is started on this machine, and ends with the study.
+    Every node must see the results folder and have this package installed. A restarted task continues from the
+    checkpoint in its folder. The address may also come from $RAY_ADDRESS; without any, Ray is started on this machine
+    and ends with the study.
     """
 
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
-        self.tasks: dict[Any, str] = {}
+        self.tasks: dict[ray.ObjectRef, str] = {}
+        """Ray's task → run."""
         self.joined = ray.is_initialized()
         if not self.joined:
             try:
@@ -51,11 +51,11 @@ class RayExecutor(Executor):
         done, _ = ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=seconds) if self.tasks else ([], [])
         return [self._outcome(task, self.tasks.pop(task)) for task in done]
 
-    def _outcome(self, task: Any, run: str) -> Outcome:
+    def _outcome(self, task: ray.ObjectRef, run: str) -> Outcome:
         try:
             return ray.get(task)
         except RayError as error:
-            return Outcome(run=run, reason=f"Ray gave it up: {' '.join(str(error).split())}")
+            return Outcome(run=run, reason=f"Ray gave up on it: {' '.join(str(error).split())}")
 
     def close(self) -> None:
         for task in self.tasks:
@@ -66,7 +66,7 @@ class RayExecutor(Executor):
 
 
 def _reach(address: str | None) -> None:
-    """Fail within seconds where nobody listens; Ray itself tries for minutes."""
+    """Fail within seconds if nothing listens at the address; Ray itself would try for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         create_connection((host, int(port)), timeout=10).close()

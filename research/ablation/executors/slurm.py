@@ -3,7 +3,6 @@
 import logging
 from subprocess import CalledProcessError
 from time import monotonic, sleep, time
-from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -13,27 +12,28 @@ from research.ablation.executors.base import Executor, Job, Outcome, Resources
 from research.errors import UserError
 
 LOST = 3
-"""How often a cell is submitted again after its job was lost, as when a node fails."""
+"""Most resubmissions of a cell whose job was lost, for instance with its node."""
 POLL = 0.2
+"""Seconds between two looks at the jobs."""
 ASK_EVERY = 15
-"""Seconds after which Slurm is asked again which jobs it has; submitit then looks as long for a lost job's result."""
+"""Seconds between two questions to Slurm; submitit also waits so long for the result of a job that has left."""
 
 
 class SlurmExecutor(Executor):
-    """Each cell is a job that asks for processors and GPUs; `--slurm.NAME=VALUE` gives what `sbatch` is to be told.
+    """Runs each cell as a Slurm job that asks for processors and GPUs; `--slurm.NAME=VALUE` sets an option of `sbatch`.
 
-    The results folder must be on a file system that every node sees. A job that is preempted, or comes to its time
-    limit, finishes its step, writes a checkpoint and ends; the study then submits the rest of the run. A job outlives a
-    study that is killed; the next one's waits for it. `--slurm.cluster=local` tries it out without Slurm.
+    Every node must see the results folder. A job that is preempted or reaches its time limit finishes its step, writes
+    a checkpoint and ends; the study then submits the rest of the run. A job survives if its study is killed; the job
+    that the next study submits waits for it. `--slurm.cluster=local` tries it without Slurm.
     """
 
     def __init__(self, resources: Resources) -> None:
         super().__init__(resources)
-        self.jobs: dict[str, Any] = {}
+        self.jobs: dict[str, submitit.Job] = {}
         self.lost: dict[str, int] = {}
         self.cancelled: set[str] = set()
         options = dict(resources.options)
-        cluster = options.pop("cluster", "slurm")
+        cluster = str(options.pop("cluster", "slurm"))
         logging.getLogger("submitit").setLevel(logging.ERROR)
         submitit.SlurmJob.watcher = Queue(delay_s=ASK_EVERY)
         try:
@@ -58,7 +58,7 @@ class SlurmExecutor(Executor):
         try:
             self.jobs[job.run] = self.scheduler.submit(_cell, job, self.resources.threads)
         except (FailedJobError, FailedSubmissionError, CalledProcessError, OSError) as error:
-            raise UserError(f"Slurm did not take the job of {job.run}: {' '.join(str(error).split())}") from error
+            raise UserError(f"Slurm refused the job of {job.run}: {' '.join(str(error).split())}") from error
 
     def _ended(self, seconds: float) -> list[Outcome]:
         until = monotonic() + seconds
@@ -68,8 +68,8 @@ class SlurmExecutor(Executor):
             sleep(POLL)
         return [outcome for run in ended if (outcome := self._outcome(run, self.jobs.pop(run))) is not None]
 
-    def _outcome(self, run: str, job: Any) -> Outcome | None:
-        """How the job ended; None if it was lost and is submitted again."""
+    def _outcome(self, run: str, job: submitit.Job) -> Outcome | None:
+        """The outcome of an ended job; None if the job was lost and is submitted again."""
         if run in self.cancelled:
             self.cancelled.discard(run)
             return Outcome(run=run, stopped=True)
@@ -89,10 +89,10 @@ class SlurmExecutor(Executor):
 
 
 class Queue(SlurmInfoWatcher):
-    """Which jobs Slurm still has, asked of `squeue`.
+    """The jobs that Slurm still has, by `squeue`.
 
-    submitit asks `sacct`, which tells nothing where a cluster keeps no accounting: a lost job would be waited for for
-    ever. A job that has left the queue is over; how, its result says, or that there is none.
+    submitit itself asks `sacct`, which is silent on a cluster without accounting, and so waits for a lost job forever.
+    A job that has left the queue has ended: with its result, or lost if there is none.
     """
 
     def _make_command(self) -> list[str] | None:
@@ -100,7 +100,7 @@ class Queue(SlurmInfoWatcher):
         return ask if self._registered - self._finished else None
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
-        """The state of each job in submitit's words, whatever Slurm calls it between its beginning and its end."""
+        """The state of each job in submitit's words: PENDING, RUNNING (for all of Slurm's words between) or GONE."""
         text = string if isinstance(string, str) else string.decode()
         queued = dict(line.split(maxsplit=1) for line in text.splitlines())
         words = {job: "PENDING" if state == "PENDING" else "RUNNING" for job, state in queued.items()}

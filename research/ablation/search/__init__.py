@@ -1,1 +1,1 @@
-"""A numeric search inside a design: what a study file declares, where it is made, its trials, and the values found."""
+"""The search for numbers before a study's cells run: `run` drives it, `trials` makes it at one place."""

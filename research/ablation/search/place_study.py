@@ -131,9 +131,7 @@ class PlaceStudy:
     def _propose_the_recipes_values(self) -> None:
         """Give the first trial the recipe's own values, if they are all in range."""
         own = self.place.own
-        ranges = self.spec.parameters.items()
-        inside = all(type(own[name]) in (int, float) and one.low <= own[name] <= one.high for name, one in ranges)
-        if inside and not self.trials():
+        if all(one.holds(own[name]) for name, one in self.spec.parameters.items()) and not self.trials():
             self.study.enqueue_trial(dict(own))
 
 

@@ -1,4 +1,4 @@
-"""Make a study's search: ask for values, run them, end what is not worth its while, keep the best."""
+"""Runs a study's search: asks Optuna for values, runs them, prunes bad trials, keeps the best."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,21 @@ from research.training.warm_start.builtin import resolve_path
 
 
 def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:
-    """Search what the study searches, and write what is found to `search.yaml` and `search.csv` in its folder.
+    """Make the study's search, and write the values found to `search.yaml` and `search.csv` in its folder.
 
-    A search that was interrupted is continued: trials that are under way are finished with their values, from their
-    folders, before others are asked. One process searches at a time; others that join the study wait for it.
+    An interrupted search is continued: open trials are finished with their values, from their folders, before new ones
+    are asked for. One process searches at a time; others that join the study wait for it.
 
     Args:
-        plan: the study's plan; it is made again afterwards, with what was found.
-        stores: the databases; Optuna's takes a study for each place, MLflow's a child run for each run of a trial.
-        executor: what runs the trials; it is closed in the end.
+        plan: the study's plan; make it again afterwards, with the values found.
+        stores: the databases. Optuna's gets a study for each place, MLflow's a child run for each run of a trial.
+        executor: runs the trials; it is closed in the end.
 
-    Raises: UserError if a place has no trial that was completed, or the search was begun with other settings;
+    Raises: UserError if no trial of a place was completed, or the search was begun with other settings;
         KeyboardInterrupt after Ctrl-C or SIGTERM, as for a study.
     """
     spec = plan.spec.search
-    assert spec is not None, "the study searches nothing"
+    assert spec is not None, "the study has no search"
     with executor, stores.folder(plan.folder), FileLock(plan.folder / "search" / ".lock"):
         if with_found(plan.spec, plan.cells, plan.searched, plan.folder)[0].found:
             return
@@ -65,7 +65,7 @@ def run_search(plan: Plan, stores: Stores, executor: Executor) -> None:
 
 
 def _begin(searches: Sequence[Search], owners: dict[str, Search]) -> Job | None:
-    """Begin a run where the fewest are under way, so that as much as possible is known when values are asked."""
+    """Begin a run at the place with the fewest running ones, so that new trials know as many results as possible."""
     for search in sorted(searches, key=lambda one: len(one.running)):
         if (run := search.next()) is not None:
             owners[run.id] = search
