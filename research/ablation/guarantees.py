@@ -32,7 +32,8 @@ def check_single_changes(spec: StudySpec, cells: Sequence[Cell], recipes: Mappin
         for path in paths:
             if not any(covers(name, path) for names in [*named.values(), found] for name in names):
                 raise UserError(
-                    f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names"
+                    f"cells {reference.id} and {cell.id} also differ at {path}, which none of their factors names: "
+                    "hold it, or name it in the levels of a factor"
                 )
         for factor, names in named.items():
             if not any(covers(name, path) for name in names for path in paths):
@@ -65,5 +66,5 @@ def check_baseline(base: Recipe, baseline: Recipe) -> str:
     Raises: UserError that names the first path at which they differ.
     """
     if moved := differences(base.config, baseline.config):
-        raise UserError(f"the first levels change {moved[0]} of the base recipe: hold what they say, so that none does")
+        raise UserError(f"the first levels change {moved[0]} of the base recipe: write their value under hold too")
     return f"With every factor at its first level a cell is the base recipe with what is held (config {base.digest})."

@@ -135,6 +135,6 @@ def _parameter(what: str, node: object) -> Parameter:
     if one.log and one.low <= 0:
         raise UserError(f"{what}: a logarithmic range begins above 0, got {one.low}")
     if one.integer and not (float(one.low).is_integer() and float(one.high).is_integer()):
-        raise UserError(f"{what}: whole numbers lie between whole numbers, got {one.low} and {one.high}")
+        raise UserError(f"{what}: low and high of an integer are whole numbers, got {one.low} and {one.high}")
     number = int if one.integer else float
     return replace(one, low=number(one.low), high=number(one.high))

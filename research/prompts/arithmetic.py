@@ -60,8 +60,8 @@ def worked_solution(
     Args:
         text: the prompt.
         checks: True at k if step k is followed by its check; steps beyond the list are not.
-        slips: the mistake at k is added to the result of step k, and the solution goes on from there. A slip that would
-            make a result negative is not made.
+        slips: number k is added to the result of step k by mistake, and the solution goes on from there. A slip that
+            would make a result negative is not made.
         calls: True at k if step k asks a calculator, with its sum in brackets; such a step has no slip.
 
     Example:

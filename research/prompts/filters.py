@@ -63,7 +63,7 @@ class DropLongest(Filter):
     unit: Unit
     """Unit of the lengths: the policy's tokens, or characters."""
     share: float = 0.1
-    """Share of the prompts that is too long; in (0, 1). Prompts that are just as long as the limit stay."""
+    """Share of the prompts to drop; in (0, 1). Prompts that are just as long as the limit stay."""
 
     def __post_init__(self) -> None:
         require(0 < self.share < 1, f"DropLongest: share is in (0, 1), got {self.share}")
@@ -148,7 +148,7 @@ class FieldRange(Filter):
     high: float
     """Highest number that is kept; at least `low`."""
     missing: Literal["drop", "keep"]
-    """Prompts without such a number are dropped or kept."""
+    """`drop` or `keep` prompts without such a number."""
 
     def __post_init__(self) -> None:
         require(self.low <= self.high, f"FieldRange: low is at most high, got {self.low} and {self.high}")

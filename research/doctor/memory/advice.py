@@ -98,7 +98,7 @@ class _Planner:
         return plan(self._changed(words), memory=self.memory, prompts=self.prompts)
 
     def fits_without_batches(self, words: Sequence[str]) -> bool:
-        """True if weights, gradients and moments leave room for a batch. Quick: no pass is estimated."""
+        """True if weights, gradients and moments alone fit; quick, since no pass is estimated."""
         work, _ = workload(self._changed(words), memory=self.memory, prompts=self.prompts)
         return work.device.memory is None or estimate_kept(work).peak <= work.device.memory
 

@@ -82,7 +82,7 @@ def estimate_kept(work: Workload) -> Estimate:
 
 
 def state_bytes(spec: PolicySpec) -> int:
-    """Bytes of weights, gradients and moments: needed to train the policy whatever the algorithm and the batch.
+    """Bytes of weights, gradients and moments, which training the policy needs with any algorithm and batch.
 
     Raises: UserError if the model's configuration cannot be read.
     """

@@ -45,7 +45,7 @@ class NamedDataset(PromptSource):
     distinct: bool = False
     """True to keep each question only in the row where it comes first."""
     unreadable: Literal["refuse", "skip"] = "refuse"
-    """A row without a question or an answer is an error that names it, or is left out and counted."""
+    """`refuse`: a row without a question or an answer is an error that names it; `skip`: it is left out and counted."""
     limit: int | None = None
     """Take only so many prompts, from the beginning; at least 1."""
 

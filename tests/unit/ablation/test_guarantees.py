@@ -81,7 +81,9 @@ class TestSingleChanges:
 
     def test_a_cell_that_differs_elsewhere(self) -> None:
         message = refused(lambda: proved(lambda cell, model: model.update(kl=cell)))
-        assert message == "cells 0-base and 1-clip also differ at model.kl, which none of their factors names"
+        assert message.startswith(
+            "cells 0-base and 1-clip also differ at model.kl, which none of their factors names: "
+        )
 
     def test_two_cells_that_differ_from_the_first_as_they_may_and_from_one_another_as_they_may_not(self) -> None:
         """Cell 2 moves clip back: a change that clip accounts for beside cell 0, and nothing does beside cell 1."""
