@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.run(known, rest)
     except UserError as error:
         print(f"research: {error}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt:
         print("research: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130

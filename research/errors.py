@@ -1,8 +1,8 @@
-"""The one exception that a user's mistake raises: a sentence, not a traceback."""
+"""A user's mistake, told in one sentence."""
 
 
 class UserError(Exception):
-    """Something the user can put right: the message says what is wrong and what to do.
+    """A mistake that the user can mend. Its message says what is wrong and what to do; no traceback is shown."""
 
-    The command line prints it as one line and exits with status 2; nothing that was already written is lost.
-    """
+    status = 2
+    """Exit status of the command."""

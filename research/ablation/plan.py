@@ -64,6 +64,8 @@ class Plan:
     runs: Sequence[Run]
     guarantees: Sequence[str] = ()
     """Properties of the configs that were proved, in sentences."""
+    unproven: str = ""
+    """Result of a null run that failed and was accepted; empty otherwise."""
     searched: Sequence[Place] = ()
     """Combinations of levels at which numbers are searched before the cells run."""
     ends: tuple[Recipe, Recipe] | None = None

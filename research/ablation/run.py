@@ -21,7 +21,9 @@ from research.training.warm_start.builtin import resolve_path
 FAILURE = "failure.txt"
 
 
-def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -> dict[str, str]:
+def run_study(
+    plan: Plan, stores: Stores, executor: Executor, *, command: str, accept_unproven: bool = False
+) -> dict[str, str]:
     """Run the cells that are not complete yet, then write the study's files.
 
     Several processes, on one machine or several, may run one study at once if they share the databases and the results
@@ -32,10 +34,12 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
         stores: databases of MLflow and Optuna.
         executor: runs the cells; it is closed in the end.
         command: the command that started the study, for its record.
+        accept_unproven: whether the study goes on if its baseline does not reproduce its base recipe.
 
     Returns: run → reason, for the missing runs; empty if the study is complete.
 
-    Raises: UserError if the folder or a database cannot be used, or the study's search has not been made;
+    Raises: Unproven if the baseline does not reproduce the base recipe, unless that is accepted; UserError if the
+        folder or a database cannot be used, or the study's search has not been made;
         KeyboardInterrupt after Ctrl-C or SIGTERM, once every running cell has finished its step and is at a checkpoint,
         and at once after a second one.
     """
@@ -53,8 +57,7 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
         with StudyView(plan) as view, Interrupts() as interrupts, trials.alive():
             try:
                 if plan.ends is not None:
-                    null = prove_null(plan.folder, *plan.ends, executor, interrupts, say=view.say)
-                    plan = replace(plan, guarantees=[*plan.guarantees, null])
+                    plan = _proved(plan, executor, interrupts, view, accept_unproven)
                 drive(
                     executor,
                     interrupts,
@@ -73,6 +76,16 @@ def run_study(plan: Plan, stores: Stores, executor: Executor, *, command: str) -
             state.catch_up()
             write_outputs(plan, command=command, failures=state.failures, mlflow_ids=state.runs.ids)
         return state.failures
+
+
+def _proved(plan: Plan, executor: Executor, interrupts: Interrupts, view: StudyView, accept: bool) -> Plan:
+    """The plan with the result of the null run."""
+    assert plan.ends is not None
+    proof = prove_null(plan.folder, *plan.ends, executor, interrupts, say=view.say, accept=accept)
+    if proof.holds:
+        return replace(plan, guarantees=[*plan.guarantees, proof.sentence])
+    view.say(f"not proven, and accepted: {proof.sentence}")
+    return replace(plan, unproven=proof.sentence)
 
 
 @dataclass

@@ -28,6 +28,7 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
     add_tracking(parser)
     add("--storage", metavar="URL", help="Optuna database; default results/optuna.db")
     add("--grace", type=float, default=60.0, help="seconds after which a silent worker's cell is taken over")
+    add("--accept-unproven", action="store_true", help="go on if the baseline cell does not reproduce the base recipe")
     add("--plan", action="store_true", help="print the cells and comparisons, and run nothing")
     add("--earlier", type=Path, help="with --plan: a study's results that tell variance and time")
 
@@ -52,7 +53,8 @@ def _ablate(known: Namespace, rest: list[str]) -> int:
         run_search(plan, stores, make_executor(known.executor, resources))
         plan = make_plan(spec, folder, overrides)
     executor = make_executor(known.executor, resources)
-    missing = run_study(plan, stores, executor, command=without_password(command_line(known)))
+    command = without_password(command_line(known))
+    missing = run_study(plan, stores, executor, command=command, accept_unproven=known.accept_unproven)
     _report_on(plan, stores, known, complete=not missing)
     for run, reason in missing.items():
         print(f"research: run {run} is missing after two attempts: {last_line(reason)}", file=sys.stderr)

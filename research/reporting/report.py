@@ -60,6 +60,7 @@ def report(analysis: Analysis, figures: Mapping[str, Figure], *, server: str | N
     """
     study = analysis.results.study
     lead = [f"**Question.** {study.question}"] if study.question else []
+    lead += [f"**Not proven.** {study.unproven}"] if study.unproven else []
     sections = [
         _main(analysis, figures),
         items_section(analysis),

@@ -54,6 +54,7 @@ def study_of(plan: Plan, command: str) -> Study:
         cells=tuple(plan.cells),
         comparisons=tuple((one.cell, one.reference) for one in plan.comparisons),
         guarantees=tuple(plan.guarantees),
+        unproven=plan.unproven,
         search=read_yaml(plan.folder / FOUND) if spec.found else {},
         aliases=plan.aliases.record if plan.aliases else {},
     )

@@ -15,9 +15,9 @@ from research.yaml_file import read_yaml, required
 STUDY = "study.yaml"
 PAPERS = "papers"
 """The folder, within a study's, of the papers' tables that it is set beside."""
-_WHEN_THERE = ("overlay", "left_out", "budget", "guarantees", "search", "aliases")
+_WHEN_THERE = ("overlay", "left_out", "budget", "guarantees", "unproven", "search", "aliases")
 """Keys that the file has only where they say something."""
-_TEXTS = ("question", "command", "commit", "design", "base", "scale", "budget")
+_TEXTS = ("question", "command", "commit", "design", "base", "scale", "budget", "unproven")
 _MAPPINGS = ("hold", "protocol", "environment", "factors", "search", "aliases")
 
 
@@ -68,6 +68,8 @@ class Study:
     """(cell, reference) ids."""
     guarantees: tuple[str, ...] = ()
     """Properties of the configs that were proved before the study ran, in sentences."""
+    unproven: str = ""
+    """Result of a null run that failed and was accepted; empty otherwise."""
     search: Mapping[str, Any] = field(default_factory=dict)
     """Values that a search found, with its trials; empty without a search."""
     aliases: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Study:
             "cells": [{"id": cell.id, "label": cell.label, "levels": dict(cell.levels)} for cell in self.cells],
             "comparisons": [{"cell": cell, "reference": reference} for cell, reference in self.comparisons],
             "guarantees": list(self.guarantees),
+            "unproven": self.unproven,
             "search": dict(self.search),
             "aliases": dict(self.aliases),
         }

@@ -1,5 +1,6 @@
 """What a study proves of itself, on configs by hand and on a run made twice."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from research.ablation.executors import Executor, Job, Outcome, Resources
 from research.ablation.guarantees import check_baseline, check_single_changes
 from research.ablation.interrupts import Interrupts
 from research.ablation.spec import StudySpec
-from research.ablation.unchanged import prove_null
+from research.ablation.unchanged import Unproven, prove_null
 from research.recipe import Recipe
 from research.runs.fit import fit
 
@@ -68,7 +69,9 @@ class Here(Executor):
 
 
 def prove(folder: Path, base: Recipe, baseline: Recipe, executor: Here, interrupts: Interrupts | None = None) -> str:
-    return prove_null(folder, base, baseline, executor, interrupts or Interrupts(), say=print)
+    proof = prove_null(folder, base, baseline, executor, interrupts or Interrupts(), say=print)
+    assert proof.holds
+    return proof.sentence
 
 
 class TestSingleChanges:
@@ -124,11 +127,25 @@ class TestNull:
         assert prove(tmp_path, base, base, executor) == sentence  # found once for each folder
         assert len(executor.ran) == 2
 
-    def test_a_difference_is_seen(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-        other = recipe("grpo", {"model.optimization.learning_rate": 1e-2})
-        sentence = prove(tmp_path, recipe("grpo"), other, Here())
-        assert "does not reproduce the base recipe over 2 steps" in sentence
-        assert "objective/kl_mean" in sentence
+    def test_a_difference_stops_the_study(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+        base, other, executor = recipe("grpo"), recipe("grpo", {"model.optimization.learning_rate": 1e-2}), Here()
+        with pytest.raises(Unproven) as raised:
+            prove(tmp_path, base, other, executor)
+        assert raised.value.status == 1
+        message = str(raised.value)
+        assert "does not reproduce the base recipe over 2 steps" in message
+        assert re.search(r": \w+/\w+ at step [012]: -?[\d.e-]+ and -?[\d.e-]+; ", message)
+        assert "or go on with --accept-unproven" in message
+        proof = prove_null(tmp_path, base, other, executor, Interrupts(), say=print, accept=True)
+        assert not proof.holds
+        assert message.startswith(proof.sentence)
+
+    def test_a_failed_proof_is_made_again(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+        base, other, executor = recipe("grpo"), recipe("grpo", {"model.optimization.learning_rate": 1e-2}), Here()
+        with pytest.raises(Unproven):
+            prove(tmp_path, base, other, executor)
+        assert "bit for bit" in prove(tmp_path, base, base, executor)
+        assert len(executor.ran) == 4
 
     def test_nothing_is_run_off_the_cpu(self, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
         base, executor = recipe("grpo", {"trainer.accelerator": "gpu"}), Here()

@@ -302,3 +302,10 @@ def test_mistakes_are_sentences(tmp_path: Path, break_it: Any, sentence: str):
 def test_no_folder(tmp_path: Path):
     with pytest.raises(UserError, match="no study folder"):
         write_report(tmp_path / "none")
+
+
+def test_a_study_whose_proof_failed_says_so_first(tmp_path: Path):
+    folder = write_study(tmp_path / "study", spec=study([0, 1, 2], PAPER, unproven="The baseline cell differs."))
+    lead = write_report(folder).read_text().split("## ")[0]
+    assert "**Not proven.** The baseline cell differs." in lead
+    assert lead.index("Not proven") < lead.index("What was found")
