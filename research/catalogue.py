@@ -183,6 +183,12 @@ def _sections(docstring: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _field_entries(cls: type) -> Iterator[FieldEntry]:
+    for declaring in reversed(cls.__mro__):  # shared settings first, as dataclasses order their fields
+        if is_dataclass(declaring) and "__dataclass_fields__" in vars(declaring):
+            yield from _own_field_entries(declaring)
+
+
+def _own_field_entries(cls: type) -> Iterator[FieldEntry]:
     body = ast.parse(dedent(inspect.getsource(cls))).body[0].body  # pyright: ignore[reportAttributeAccessIssue]
     declared = {f.name: f for f in fields(cls)}
     for node, following in zip(body, [*body[1:], None], strict=True):

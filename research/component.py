@@ -40,7 +40,21 @@ QUANTITIES: Mapping[str, str] = {
 }
 
 
-class Component(ABC):
+class Settings:
+    """Base of what a recipe sets: of components, and of the fields that several of them share.
+
+    Shared fields are a frozen, keyword-only dataclass below this class, without an equation; a component names it
+    before its slot. Every `__post_init__` first calls the next class's, so that all fields are checked.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse fields outside their range.
+
+        Raises: ValueError that names the field and its range.
+        """
+
+
+class Component(Settings, ABC):
     """Base of every slot's abstract class."""
 
     __call__: ClassVar[Callable[..., Any]]

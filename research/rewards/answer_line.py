@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from research.rewards.verifiers import Verifier
+from research.rewards.verifiers import Verifier, Worth
 from research.types import Completion, Prompt
 
 TAIL = 300
@@ -78,7 +78,7 @@ def normal_form(answer: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerLine(Verifier):
+class AnswerLine(Worth, Verifier):
     r"""The last `Answer: …` in the last 300 characters is the reference answer, both in normal form.
 
         r = right if normal(answer(o)) = normal(answer*), else wrong
@@ -101,11 +101,6 @@ class AnswerLine(Verifier):
         >>> AnswerLine()(prompt=prompt, completion=done)
         True
     """
-
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
 
     def answer(self, completion: Completion) -> str | None:
         found = _LINE.findall(completion.text[-TAIL:])

@@ -6,15 +6,14 @@ from fractions import Fraction
 from typing import Any
 
 from research.calculator import CalculationError, evaluate, numbers_in
-from research.component import require
 from research.errors import UserError
 from research.rewards.answers import answer_after, number
-from research.rewards.verifiers import Verifier
+from research.rewards.verifiers import Marked, Verifier, Worth
 from research.types import Completion, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountdownAnswer(Verifier):
+class CountdownAnswer(Marked, Worth, Verifier):
     """The expression after the last marker uses each given number exactly once and has the wanted value.
 
         r = right if value(e) = answer* and numbers(e) = given, else wrong
@@ -39,17 +38,6 @@ class CountdownAnswer(Verifier):
         >>> CountdownAnswer(marker="<answer>")(prompt=prompt, completion=done)
         True
     """
-
-    marker: str
-    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag."""
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.marker != "", "CountdownAnswer: marker is at least one character")
 
     def answer(self, completion: Completion) -> str | None:
         return None if completion.truncated else answer_after(self.marker, completion.text)

@@ -8,11 +8,11 @@ from functools import lru_cache
 from importlib import import_module
 from inspect import Parameter, signature
 from math import isfinite
-from typing import Any, ClassVar
+from typing import Any
 
 from research.errors import UserError
-from research.rewards.isolated import Unverified, ask, check_limits, unjudged
-from research.rewards.reward_functions import RewardFunction
+from research.rewards.isolated import InWorkers, VerifiedInWorkers, ask, unjudged
+from research.rewards.reward_functions import RewardFunction, Weighted
 from research.rewards.verdicts import Fault
 from research.rewards.verifiers import Verifier
 from research.types import Completion, Prompt
@@ -67,7 +67,15 @@ def arguments_of(path: str) -> tuple[str, ...]:
     return taken
 
 
-def called(component: Any, prompt: Prompt, completion: Completion, verdict: bool | None) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class OwnFunction(InWorkers):
+    """A function of your own, and the limits of the worker processes that call it."""
+
+    function: str
+    """Its import path, `my_module.my_function`; the current folder is searched too."""
+
+
+def called(component: OwnFunction, prompt: Prompt, completion: Completion, verdict: bool | None) -> Any:
     """What the component's function says of the completion, or the fault that stopped it."""
     offered = {"prompt": prompt.text, "completion": completion.text, "answer": prompt.answer, "meta": dict(prompt.meta)}
     request = {name: offered[name] for name in arguments_of(component.function)}
@@ -75,7 +83,7 @@ def called(component: Any, prompt: Prompt, completion: Completion, verdict: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionVerifier(Verifier):
+class FunctionVerifier(OwnFunction, VerifiedInWorkers, Verifier):
     """A function of your own decides what is right.
 
         r = right if f(prompt, completion, answer, meta) else wrong
@@ -99,26 +107,6 @@ class FunctionVerifier(Verifier):
         5.0
     """
 
-    function: str
-    """Its import path, `my_module.my_function`; the current folder is searched too."""
-    timeout: float = 5.0
-    """Seconds for one completion, from when a worker begins with it; above 0."""
-    memory: int | None = 2048
-    """Address space of a worker, MiB, at least 256; null for no limit, which a function that imports torch needs."""
-    workers: int = 2
-    """Processes at the most; at least 1. So many completions are judged at once."""
-    unverified: Unverified = "abstain"
-    """What a completion that could not be judged is: left out of the baseline (`abstain`), or `wrong`."""
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
-    in_workers: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_limits(self)
-
     def resolve(self) -> None:
         arguments_of(self.function)
 
@@ -130,7 +118,7 @@ class FunctionVerifier(Verifier):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionReward(RewardFunction):
+class FunctionReward(OwnFunction, Weighted, RewardFunction):
     """A function of your own gives the reward.
 
         r = weight · f(prompt, completion, answer, meta)
@@ -154,22 +142,6 @@ class FunctionReward(RewardFunction):
         >>> FunctionReward(function="my_module.my_function", weight=0.5).weight
         0.5
     """
-
-    function: str
-    """Its import path, `my_module.my_function`; the current folder is searched too."""
-    weight: float = 1.0
-    """What the number is multiplied by; not 0."""
-    timeout: float = 5.0
-    """Seconds for one completion, from when a worker begins with it; above 0."""
-    memory: int | None = 2048
-    """Address space of a worker, MiB, at least 256; null for no limit, which a function that imports torch needs."""
-    workers: int = 2
-    """Processes at the most; at least 1. So many completions are judged at once."""
-    in_workers: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_limits(self)
 
     def resolve(self) -> None:
         arguments_of(self.function)

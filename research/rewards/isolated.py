@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from research.component import require
+from research.component import Settings, require
 from research.errors import UserError
 from research.rewards.answers import answer_after, folded_widths, with_commas
 from research.rewards.hostile import refusal
 from research.rewards.pool import shared_pool
 from research.rewards.verdicts import Fault
-from research.rewards.verifiers import Verifier
+from research.rewards.verifiers import Marked, Verifier, Worth
 from research.types import Completion, Prompt
 
 TAIL = 20_000
@@ -18,24 +18,44 @@ TAIL = 20_000
 
 _MARKED = re.compile(r"(?<!\\)\$|\\boxed|\\[(\[]")
 
-Unverified = Literal["abstain", "wrong"]
+
+@dataclass(frozen=True, kw_only=True)
+class InWorkers(Settings):
+    """The limits of the worker processes that judge completions."""
+
+    in_workers: ClassVar[bool] = True
+
+    timeout: float = 5.0
+    """Seconds for one completion, from when a worker begins with it; above 0."""
+    memory: int | None = 2048
+    """Address space of a worker, MiB, at least 256; null for no limit, which a function that imports torch needs."""
+    workers: int = 2
+    """Processes at the most; at least 1. So many completions are judged at once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, memory = type(self).__name__, self.memory
+        require(self.timeout > 0, f"{name}: timeout is above 0 seconds, got {self.timeout}")
+        require(self.workers >= 1, f"{name}: workers is at least 1, got {self.workers}")
+        require(memory is None or memory >= 256, f"{name}: memory is at least 256 MiB, or null, got {memory}")
 
 
-def check_limits(component: Any) -> None:
-    """Refuse limits of a worker that are out of range."""
-    name = type(component).__name__
-    require(component.timeout > 0, f"{name}: timeout is above 0 seconds, got {component.timeout}")
-    require(component.workers >= 1, f"{name}: workers is at least 1, got {component.workers}")
-    memory = component.memory
-    require(memory is None or memory >= 256, f"{name}: memory is at least 256 MiB, or null, got {memory}")
+@dataclass(frozen=True, kw_only=True)
+class VerifiedInWorkers(InWorkers, Worth):
+    """The limits of a verifier's worker processes, and the verdict where they are exceeded."""
+
+    unverified: Literal["abstain", "wrong"] = "abstain"
+    """A completion that could not be judged is left out of the baseline (`abstain`), or is `wrong`."""
 
 
-def unjudged(component: Any) -> bool | None:
-    """The verdict on a completion that a verifier could not judge; None leaves it out of the baseline."""
-    return False if component.unverified == "wrong" else None
+def unjudged(verifier: VerifiedInWorkers) -> bool | None:
+    """The verdict on a completion that the verifier could not judge; None leaves it out of the baseline."""
+    return False if verifier.unverified == "wrong" else None
 
 
-def ask(component: Any, task: str, arguments: tuple[Any, ...], request: dict[str, Any], verdict: bool | None) -> Any:
+def ask(
+    component: InWorkers, task: str, arguments: tuple[Any, ...], request: dict[str, Any], verdict: bool | None
+) -> Any:
     """The value of a worker's task, or the fault that stopped it, taken for `verdict`."""
     pool = shared_pool(task, arguments, size=component.workers, memory=component.memory)
     reply = pool(request, component.timeout)
@@ -43,7 +63,7 @@ def ask(component: Any, task: str, arguments: tuple[Any, ...], request: dict[str
 
 
 @dataclass(frozen=True, kw_only=True)
-class MathVerifyAnswer(Verifier):
+class MathVerifyAnswer(VerifiedInWorkers, Verifier):
     r"""The answer is the same mathematics as the reference answer, by the math-verify library.
 
         r = right if answer(o) ≡ answer*, else wrong
@@ -72,23 +92,6 @@ class MathVerifyAnswer(Verifier):
 
     marker: str
     """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag, "" leaves the search to the library."""
-    timeout: float = 5.0
-    """Seconds for one completion, from when a worker begins with it; above 0."""
-    memory: int | None = 2048
-    """Address space of a worker, MiB, at least 256; null for no limit."""
-    workers: int = 2
-    """Processes at the most; at least 1."""
-    unverified: Unverified = "abstain"
-    """What a completion that could not be judged is: left out of the baseline (`abstain`), or `wrong`."""
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
-    in_workers: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_limits(self)
 
     def answer(self, completion: Completion) -> str | None:
         text = completion.text[-TAIL:]
@@ -117,7 +120,7 @@ def as_math(answer: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReasoningGymAnswer(Verifier):
+class ReasoningGymAnswer(Marked, VerifiedInWorkers, Verifier):
     """The task's own scorer, of the reasoning-gym library, gives the text after the last marker full marks.
 
         r = right if score(answer(o), entry) ≥ threshold, else wrong
@@ -141,29 +144,12 @@ class ReasoningGymAnswer(Verifier):
         1.0
     """
 
-    marker: str
-    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag."""
     threshold: float = 1.0
     """Lowest score that is right; in (0, 1]."""
-    timeout: float = 5.0
-    """Seconds for one completion, from when a worker begins with it; above 0."""
-    memory: int | None = 2048
-    """Address space of a worker, MiB, at least 256; null for no limit."""
-    workers: int = 2
-    """Processes at the most; at least 1."""
-    unverified: Unverified = "abstain"
-    """What a completion that could not be judged is: left out of the baseline (`abstain`), or `wrong`."""
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
-    in_workers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.marker != "", "ReasoningGymAnswer: marker is at least one character")
         require(0 < self.threshold <= 1, f"ReasoningGymAnswer: threshold is in (0, 1], got {self.threshold}")
-        check_limits(self)
 
     def answer(self, completion: Completion) -> str | None:
         return None if completion.truncated else answer_after(self.marker, completion.text[-TAIL:])

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from research.component import Component, require
+from research.component import Component, Settings, require
 from research.rewards.verdicts import Fault
 from research.types import Completion, Prompt
 
@@ -18,6 +18,7 @@ class RewardFunction(Component):
     """Whether it waits for processes of its own, so that a group's completions are best judged at once."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.weight != 0, f"{type(self).__name__}: weight is not 0: leave the function out instead")
 
     def resolve(self) -> None:
@@ -29,7 +30,15 @@ class RewardFunction(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagFormat(RewardFunction):
+class Weighted(Settings):
+    """The weight of a reward function."""
+
+    weight: float = 1.0
+    """Factor on the function's number, reward units; not 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagFormat(Weighted, RewardFunction):
     """The completion is thought between one pair of tags and then an answer between another, and nothing else.
 
         r = weight · 1[ o = <first> … </first> <second> … </second> ]
@@ -60,8 +69,6 @@ class TagFormat(RewardFunction):
     """The first pair's word."""
     second: str = "answer"
     """The second pair's word."""
-    weight: float = 1.0
-    """What it is worth, reward units; not 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

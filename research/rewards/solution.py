@@ -6,8 +6,8 @@ The prompt ends with the tag that opens the working out, so a completion never h
 import re
 from dataclasses import dataclass
 
-from research.component import require
-from research.rewards.reward_functions import RewardFunction
+from research.component import Settings, require
+from research.rewards.reward_functions import RewardFunction, Weighted
 from research.types import Completion, Prompt
 
 _END_OF_LINE = re.compile(r"\s*$", re.MULTILINE)
@@ -34,14 +34,25 @@ def solution_in(text: str, *, worked: str, opening: str, closing: str) -> str | 
     return None
 
 
-def check_tags(component: "SolutionFormat | TagsOnce | SolutionAnswer") -> None:
-    """Refuse tags that are empty or the same."""
-    tags = (component.worked, component.opening, component.closing)
-    require(all(tags) and len(set(tags)) == 3, f"{type(component).__name__}: three different tags, got {tags}")
+@dataclass(frozen=True, kw_only=True)
+class Tags(Settings):
+    """The three tags that a solution is found by."""
+
+    worked: str = "<end_working_out>"
+    """The tag that ends the working out."""
+    opening: str = "<SOLUTION>"
+    """The tag before the solution."""
+    closing: str = "</SOLUTION>"
+    """The tag behind it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tags = (self.worked, self.opening, self.closing)
+        require(all(tags) and len(set(tags)) == 3, f"{type(self).__name__}: three different tags, got {tags}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SolutionFormat(RewardFunction):
+class SolutionFormat(Tags, Weighted, RewardFunction):
     """The working out ends, and a solution between its tags ends the line.
 
         r = weight · 3 · 1[ o = … </working> … <solution> x </solution> ]
@@ -63,26 +74,13 @@ class SolutionFormat(RewardFunction):
         3.0
     """
 
-    worked: str = "<end_working_out>"
-    """The tag that ends the working out."""
-    opening: str = "<SOLUTION>"
-    """The tag before the solution."""
-    closing: str = "</SOLUTION>"
-    """The tag behind it."""
-    weight: float = 1.0
-    """What the number is multiplied by; not 0."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_tags(self)
-
     def __call__(self, *, prompt: Prompt, completion: Completion) -> float:
         found = solution_in(completion.text, worked=self.worked, opening=self.opening, closing=self.closing)
         return 0.0 if found is None else 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagsOnce(RewardFunction):
+class TagsOnce(Tags, Weighted, RewardFunction):
     """Each of the three tags gains if it occurs once and pays if it does not.
 
         r = weight · Σ_tag (0.5 if #tag = 1 else −1)
@@ -104,26 +102,13 @@ class TagsOnce(RewardFunction):
         0.0
     """
 
-    worked: str = "<end_working_out>"
-    """The tag that ends the working out."""
-    opening: str = "<SOLUTION>"
-    """The tag before the solution."""
-    closing: str = "</SOLUTION>"
-    """The tag behind it."""
-    weight: float = 1.0
-    """What the number is multiplied by; not 0."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_tags(self)
-
     def __call__(self, *, prompt: Prompt, completion: Completion) -> float:
         tags = (self.worked, self.opening, self.closing)
         return sum(0.5 if completion.text.count(tag) == 1 else -1.0 for tag in tags)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SolutionAnswer(RewardFunction):
+class SolutionAnswer(Tags, Weighted, RewardFunction):
     """The solution against the reference answer: the same text is best, a number near it still gains.
 
         r = weight · ( 5 if x = x*; 3.5 if equal but for surrounding space; 2 if x/x* ∈ [0.9, 1.1];
@@ -146,19 +131,6 @@ class SolutionAnswer(RewardFunction):
         3.5
     """
 
-    worked: str = "<end_working_out>"
-    """The tag that ends the working out."""
-    opening: str = "<SOLUTION>"
-    """The tag before the solution."""
-    closing: str = "</SOLUTION>"
-    """The tag behind it."""
-    weight: float = 1.0
-    """What the number is multiplied by; not 0."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_tags(self)
-
     def __call__(self, *, prompt: Prompt, completion: Completion) -> float:
         found = solution_in(completion.text, worked=self.worked, opening=self.opening, closing=self.closing)
         if found is None:
@@ -179,7 +151,7 @@ def _nearness(found: str, expected: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumberInSolution(RewardFunction):
+class NumberInSolution(Weighted, RewardFunction):
     """The first number behind the solution's tag against the reference answer.
 
         r = weight · ( 3.5 if x = x*; −1.5 if not; −2.5 without a number; 0 if either cannot be read as one )
@@ -205,8 +177,6 @@ class NumberInSolution(RewardFunction):
 
     opening: str = "<SOLUTION>"
     """The tag before the solution."""
-    weight: float = 1.0
-    """What the number is multiplied by; not 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,10 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from research.component import Component, require
+from research.component import Component, Settings, require
 from research.rewards.shaping import Shaping
-
-Estimator = Literal["k1", "k2", "k3"]
 
 
 class TokenReward(Component):
@@ -22,7 +20,22 @@ class TokenReward(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenKL(TokenReward):
+class KLInReward(Settings):
+    """The coefficient and the estimator of a KL divergence in the reward."""
+
+    beta: float
+    """β, reward per nat; above 0. REINFORCE++: 0.01, for mathematics 0.001; RLOO: 0.03 and 0.10."""
+    estimator: Literal["k1", "k2", "k3"]
+    """`k1`, which the papers have in the reward; `k2`; or `k3`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        require(self.beta > 0, f"{name}: beta is above 0, got {self.beta}; for no penalty leave it out of the list")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenKL(KLInReward, TokenReward):
     """Every token pays for the distance from the reference policy: the KL divergence in the reward.
 
         r_{i,t} = −β · k(x_{i,t}),  x = log π_old − log π_ref
@@ -47,14 +60,6 @@ class TokenKL(TokenReward):
         tensor([[-0.5000,  0.5000]])
     """
 
-    beta: float
-    """β, reward per nat; above 0. REINFORCE++: 0.01 in general, 0.001 for mathematics."""
-    estimator: Estimator
-    """`k1`, which the papers have in the reward; `k2`; or `k3`."""
-
-    def __post_init__(self) -> None:
-        require(self.beta > 0, f"TokenKL: beta is above 0, got {self.beta}; for no penalty leave it out of the list")
-
     def __call__(
         self, *, old_logprobs: Float[Tensor, "B T"], ref_logprobs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T"]:
@@ -62,7 +67,7 @@ class TokenKL(TokenReward):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceKL(Shaping):
+class ReferenceKL(KLInReward, Shaping):
     """A completion pays for its distance from the reference policy: the KL divergence in the reward, as one number.
 
         r_KL = −β · Σ_t k(x_t),  x = log π_old − log π_ref
@@ -89,16 +94,6 @@ class ReferenceKL(Shaping):
         tensor([[-0.5000]])
     """
 
-    beta: float
-    """β, reward per nat; above 0. RLOO: 0.03 for summaries, 0.10 for dialogue."""
-    estimator: Estimator
-    """`k1`, which the paper has; `k2`; or `k3`."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.beta > 0, f"ReferenceKL: beta is above 0, got {self.beta}; for no penalty leave it out of the list"
-        )
-
     def __call__(
         self,
         *,
@@ -111,7 +106,10 @@ class ReferenceKL(Shaping):
 
 
 def _divergence(
-    estimator: Estimator, old: Float[Tensor, "B T"], ref: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+    estimator: Literal["k1", "k2", "k3"],
+    old: Float[Tensor, "B T"],
+    ref: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
 ) -> Float[Tensor, "B T"]:
     """k1, k2 or k3 of every token, 0 on padding."""
     x = (old.float() - ref.float()).masked_fill(~mask, 0.0).clamp(-20.0, 20.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from research.component import Component, require
+from research.component import Component, Settings, require
 from research.rewards.answers import answer_after, last_number, number, plain
 from research.rewards.verdicts import Fault
 from research.types import Completion, Prompt
@@ -22,6 +22,7 @@ class Verifier(Component):
     """Whether it waits for processes of its own, so that a group's completions are best verified at once."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.right > self.wrong or self.right == self.wrong == 0,
             f"{type(self).__name__}: right is above wrong, or both are 0, got {self.right} and {self.wrong}",
@@ -41,7 +42,29 @@ class Verifier(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExactAnswer(Verifier):
+class Worth(Settings):
+    """The rewards of a verifier's two verdicts."""
+
+    right: float = 1.0
+    """Reward of an accepted completion."""
+    wrong: float = -1.0
+    """Reward of any other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked(Settings):
+    """The marker that an answer stands behind."""
+
+    marker: str
+    """Text before the answer: `#` in the built-in task; `\\boxed` takes a box's content, `<answer>` a tag's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.marker != "", f"{type(self).__name__}: marker is at least one character")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactAnswer(Marked, Worth, Verifier):
     """The text after the last marker is the reference answer, to the letter.
 
         r = right if answer(o) = answer*, else wrong
@@ -65,17 +88,6 @@ class ExactAnswer(Verifier):
         True
     """
 
-    marker: str
-    """What stands before the answer: `#` in the built-in task; `\\boxed` takes a box, `<answer>` a tag."""
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.marker != "", "ExactAnswer: marker is at least one character")
-
     def answer(self, completion: Completion) -> str | None:
         return None if completion.truncated else answer_after(self.marker, completion.text)
 
@@ -84,7 +96,7 @@ class ExactAnswer(Verifier):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumericAnswer(Verifier):
+class NumericAnswer(Worth, Verifier):
     """The number after the last marker, or the last number of all, is the reference answer's.
 
         r = right if |x − x*| ≤ tolerance · |x*|, else wrong
@@ -113,10 +125,6 @@ class NumericAnswer(Verifier):
     """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag, "" the last number of the text."""
     tolerance: float = 0.0
     """Relative, at least 0; 0 is exact."""
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
     closing: str = ""
     """What ends the answer behind the marker; "" the closing tag of a marker that is a tag, or else the text's end."""
 
@@ -144,7 +152,7 @@ class NumericAnswer(Verifier):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChoiceAnswer(Verifier):
+class ChoiceAnswer(Marked, Worth, Verifier):
     """The letter after the last marker is the reference answer's, in a question of several choices.
 
         r = right if letter(o) = letter*, else wrong
@@ -169,18 +177,11 @@ class ChoiceAnswer(Verifier):
         True
     """
 
-    marker: str
-    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag."""
     letters: str = "ABCD"
     """The letters that there are, in capitals."""
-    right: float = 1.0
-    """Reward of an accepted completion."""
-    wrong: float = -1.0
-    """Reward of any other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.marker != "", "ChoiceAnswer: marker is at least one character")
         unique = len(set(self.letters)) == len(self.letters) >= 2
         require(
             unique and self.letters.isalpha() and self.letters.isupper(),

@@ -1,5 +1,6 @@
 """One contract for every component of every slot; a new component is held to it by being defined."""
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -18,7 +19,7 @@ from torch import Tensor
 
 import research
 from research.catalogue import ComponentEntry, component_table, discover, index_rows, slots
-from research.component import QUANTITIES, Component, apply
+from research.component import QUANTITIES, Component, Settings, apply
 from research.credit import Credit
 from research.objective import Clip, Gate
 from research.types import UpdateBatch, length_mask
@@ -89,12 +90,21 @@ def test_names_are_unique():
     assert sorted(names) == sorted(set(names))
 
 
+def shared(cls: type) -> tuple[type, ...]:
+    """The settings that a component shares with others, in the order of its bases."""
+    return tuple(base for base in cls.__mro__ if issubclass(base, Settings) and not issubclass(base, Component))[:-1]
+
+
+SHARED = {base for entry in ENTRIES for base in shared(entry.cls)}
+
+
 # The declaration ------------------------------------------------------------------------------------------------------
 
 
 @every
 def test_is_a_frozen_keyword_only_dataclass_directly_below_its_slot(entry: ComponentEntry):
-    assert entry.cls.__bases__ == (entry.slot_cls,)
+    assert entry.cls.__bases__[-1] is entry.slot_cls
+    assert entry.cls.__mro__[1:] == (*shared(entry.cls), *entry.slot_cls.__mro__)
     assert entry.slot_cls.__bases__ == (Component,)
     assert "__dataclass_fields__" in vars(entry.cls)
     settings = entry.cls.__dataclass_params__  # pyright: ignore[reportAttributeAccessIssue]
@@ -104,6 +114,21 @@ def test_is_a_frozen_keyword_only_dataclass_directly_below_its_slot(entry: Compo
     for field in entry.fields:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(component, field.name, getattr(component, field.name))
+
+
+def test_settings_that_components_share_are_fields_and_their_checks():
+    assert SHARED
+    for base in SHARED:
+        assert "__dataclass_fields__" in vars(base)
+        assert base.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
+        assert all(field.kw_only for field in dataclasses.fields(base))  # pyright: ignore[reportArgumentType]
+        assert inspect.getdoc(base) not in (None, inspect.getdoc(Settings))
+        (declaration,) = ast.parse(inspect.getsource(base)).body
+        assert isinstance(declaration, ast.ClassDef)
+        for node in declaration.body:
+            string = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            check = isinstance(node, ast.FunctionDef) and node.name == "__post_init__"
+            assert string or check or isinstance(node, ast.AnnAssign), f"{base.__name__}: {ast.unparse(node)}"
 
 
 @every
