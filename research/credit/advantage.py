@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from research.component import Component, require
-from research.credit.moments import deviation
+from research.credit.moments import Deviation, deviation
 from research.types import over_tokens
 
 
@@ -68,7 +68,7 @@ class GroupMean(Advantage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupZScore(Advantage):
+class GroupZScore(Deviation, Advantage):
     """Reward minus the group's mean, over the group's standard deviation.
 
         Â_{i,t} = (r_i − mean(r)) / (std(r) + ε)
@@ -92,15 +92,6 @@ class GroupZScore(Advantage):
         tensor([[ 1.],
                 [-1.]])
     """
-
-    ddof: int = 1
-    """Degrees of freedom taken off the group size: 1 is the sample standard deviation, 0 the population one."""
-    eps: float = 1e-6
-    """ε, in reward units: 1e-6 in verl, 1e-4 in TRL, 1e-8 in oat."""
-
-    def __post_init__(self) -> None:
-        require(self.ddof in (0, 1), f"GroupZScore: ddof is 0 or 1, got {self.ddof}")
-        require(self.eps >= 0, f"GroupZScore: eps is at least 0, got {self.eps}")
 
     def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         require(

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from research.component import require
 from research.credit.advantage import Advantage, centred_in_group
-from research.credit.moments import deviation, to_go, whitened, z_scores
+from research.credit.moments import Deviation, deviation, to_go, whitened, z_scores
 from research.types import over_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchScaled(Advantage):
+class BatchScaled(Deviation, Advantage):
     """Reward minus the group's mean, over the standard deviation of the update batch's rewards.
 
         Â_{i,t} = (r_i − mean_group(r)) / (std_batch(r) + ε)
@@ -37,15 +37,6 @@ class BatchScaled(Advantage):
         >>> BatchScaled(ddof=0, eps=0.0)(rewards=tensor([[2.0, 0.0], [1.0, 1.0]]), mask=tensor([[True]] * 4)).flatten()
         tensor([ 1.4142, -1.4142,  0.0000,  0.0000])
     """
-
-    ddof: int = 1
-    """Degrees of freedom taken off the batch size: 1 is the sample standard deviation (TRL), 0 the population one."""
-    eps: float = 1e-6
-    """ε, in reward units, added to the standard deviation: 1e-4 in TRL."""
-
-    def __post_init__(self) -> None:
-        require(self.ddof in (0, 1), f"BatchScaled: ddof is 0 or 1, got {self.ddof}")
-        require(self.eps >= 0, f"BatchScaled: eps is at least 0, got {self.eps}")
 
     def __call__(self, *, rewards: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         B = rewards.numel()
@@ -136,7 +127,7 @@ class WhitenedReturns(Advantage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EachZScore(Advantage):
+class EachZScore(Deviation, Advantage):
     """Every reward column normalized in its group by itself, then a weighted sum, scaled by the update batch.
 
         Â_{i,t} = s_i / (std_batch(s) + ε),  s_i = Σ_k ω_k (r_{k,i} − mean_group(r_k)) / (std_group(r_k) + ε)
@@ -164,16 +155,8 @@ class EachZScore(Advantage):
                 [-1.]])
     """
 
-    ddof: int = 1
-    """Degrees of freedom taken off the count, in the group and in the batch: 1 in TRL."""
-    eps: float = 1e-6
-    """ε, added to both standard deviations: 1e-4 in TRL."""
     column_weights: tuple[float, ...] | None
     """ω, one a column: verifiers, reward functions, shaping terms, in the recipe's order; null is 1 for each."""
-
-    def __post_init__(self) -> None:
-        require(self.ddof in (0, 1), f"EachZScore: ddof is 0 or 1, got {self.ddof}")
-        require(self.eps >= 0, f"EachZScore: eps is at least 0, got {self.eps}")
 
     @property
     def centred(self) -> bool:

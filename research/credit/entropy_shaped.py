@@ -14,12 +14,52 @@ from torch import Tensor
 
 from research.component import require
 from research.credit.advantage import Advantage
-from research.credit.moments import z_scores
+from research.credit.moments import Deviation, z_scores
 from research.types import over_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntropyShapedTokens(Advantage):
+class EntropyShaping(Deviation):
+    """The readings of the paper, for tokens (GTPO) and for whole completions (GRPO-S).
+
+    An entropy is a token's, or the mean over a completion's tokens; α is called β in the paper's GRPO-S.
+    """
+
+    alpha1: float = 1.0
+    """α1 (β1), reward units, at least 0: the reward of being right, the penalty of being wrong. The paper: 1."""
+    alpha2: float = 0.1
+    """α2 (β2), reward units, at least 0: the mean bonus for entropy. The paper: 0.1."""
+    entropy_floor: float = 1e-6
+    """Entropies below it count as this, nats, above 0; 1/H is then at most its inverse. The paper gives no value."""
+    entropy_clamp: tuple[float, float] | None
+    """Bounds that entropies are clamped to, nats, or null. One replication reads the paper's 0.2 and 0.28 so."""
+    entropy_scope: Literal["group", "batch"]
+    """The completions whose entropies are compared: the group's (eqs. 3 and 9) or the update batch's (§4)."""
+    norm_scope: Literal["group", "batch"]
+    """The completions whose shaped rewards are normalized together: the group's or the update batch's."""
+    norm_set: Literal["polarity", "zero_filled", "pooled"]
+    """R̃ (R̂): one polarity alone; all tokens (completions), those of the other polarity as 0; all as they are."""
+    mean: Literal["arithmetic", "geometric"]
+    """The mean that an entropy is compared with: Σ H / d, or (Π H)^(1/d) (appendix C); d completions are summed."""
+    shaping: Literal["scaled", "added"]
+    """Form in which rewards − outcomes enter: times α1, or as they are. UNCONFIRMED: the paper does not say."""
+    dead_groups: Literal["skip", "keep"]
+    """A group all right or all wrong gets exactly 0 and is in no sum (`skip`), or trains (`keep`)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, clamp = type(self).__name__, self.entropy_clamp
+        require(self.alpha1 >= 0, f"{name}: alpha1 is at least 0, got {self.alpha1}")
+        require(self.alpha2 >= 0, f"{name}: alpha2 is at least 0, got {self.alpha2}")
+        require(self.entropy_floor > 0, f"{name}: entropy_floor is above 0, got {self.entropy_floor}")
+        require(
+            clamp is None or 0 < clamp[0] <= clamp[1],
+            f"{name}: entropy_clamp is null or two bounds above 0, the lower one first, got {clamp}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyShapedTokens(EntropyShaping, Advantage):
     """GTPO: a token's shaped reward, positive in right completions and negative in wrong ones, normalized.
 
         Ã_{i,t} = (r̃_{i,t} − mean(R̃)) / (std(R̃) + ε)
@@ -57,34 +97,6 @@ class EntropyShapedTokens(Advantage):
 
     per_completion: ClassVar[bool] = False
 
-    alpha1: float = 1.0
-    """α1, reward units, at least 0: what being right or wrong is worth. The paper: 1."""
-    alpha2: float = 0.1
-    """α2, reward units, at least 0: the mean bonus of a token for its entropy. The paper: 0.1."""
-    ddof: int = 1
-    """Degrees of freedom taken off the count: 1 is the sample standard deviation, 0 the population one."""
-    eps: float = 1e-6
-    """ε, in shaped reward units, added to the standard deviation. The paper gives none."""
-    entropy_floor: float = 1e-6
-    """Entropies below it count as this, nats, above 0; 1/H is then at most its inverse. The paper gives no value."""
-    entropy_clamp: tuple[float, float] | None
-    """Bounds that entropies are clamped to, nats, or null. One replication reads the paper's 0.2 and 0.28 so."""
-    entropy_scope: Literal["group", "batch"]
-    """Whose entropies at position t are compared: the group's (eq. 3) or the update batch's (§4)."""
-    norm_scope: Literal["group", "batch"]
-    """Whose shaped rewards are normalized together: the group's or the update batch's."""
-    norm_set: Literal["polarity", "zero_filled", "pooled"]
-    """R̃: tokens of one polarity alone; all tokens, those of the other polarity as 0; all tokens as they are."""
-    mean: Literal["arithmetic", "geometric"]
-    """The mean of a column that an entropy is compared with: Σ H / d_t, or (Π H)^(1/d_t) (appendix C)."""
-    shaping: Literal["scaled", "added"]
-    """Where rewards − outcomes enter: multiplied by α1, or as they are. UNCONFIRMED: the paper does not say."""
-    dead_groups: Literal["skip", "keep"]
-    """Whether a group all right or all wrong gets exactly 0 and is left out of every sum, or trains."""
-
-    def __post_init__(self) -> None:
-        _check(self)
-
     @property
     def centred(self) -> bool:
         return self.dead_groups == "skip"
@@ -105,7 +117,7 @@ class EntropyShapedTokens(Advantage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntropyShapedSequences(Advantage):
+class EntropyShapedSequences(EntropyShaping, Advantage):
     """GRPO-S: the same of whole completions, by the mean entropy of their tokens.
 
         Â_i = (r̂_i − mean(R̂)) / (std(R̂) + ε),  Ĥ_i = mean_t H_{i,t}
@@ -141,34 +153,6 @@ class EntropyShapedSequences(Advantage):
                 [-1.]])
     """
 
-    alpha1: float = 1.0
-    """The paper's β1, reward units, at least 0: what being right or wrong is worth. The paper: 1."""
-    alpha2: float = 0.1
-    """The paper's β2, reward units, at least 0: the mean bonus of a completion for its entropy. The paper: 0.1."""
-    ddof: int = 1
-    """Degrees of freedom taken off the count: 1 is the sample standard deviation, 0 the population one."""
-    eps: float = 1e-6
-    """ε, in shaped reward units, added to the standard deviation. The paper gives none."""
-    entropy_floor: float = 1e-6
-    """Mean entropies below it count as this, nats, above 0. The paper gives no value."""
-    entropy_clamp: tuple[float, float] | None
-    """Bounds that mean entropies are clamped to, nats, or null. One replication reads the paper's 0.2 and 0.28 so."""
-    entropy_scope: Literal["group", "batch"]
-    """Whose mean entropies are compared: the group's (eq. 9) or the update batch's (§4)."""
-    norm_scope: Literal["group", "batch"]
-    """Whose shaped rewards are normalized together: the group's (the paper's) or the update batch's."""
-    norm_set: Literal["polarity", "zero_filled", "pooled"]
-    """R̂: one polarity alone; all completions, those of the other polarity as 0; all completions as they are."""
-    mean: Literal["arithmetic", "geometric"]
-    """The mean that Ĥ_i is compared with: Σ Ĥ / n, or (Π Ĥ)^(1/n) (appendix C)."""
-    shaping: Literal["scaled", "added"]
-    """Where rewards − outcomes enter: multiplied by β1, or as they are. UNCONFIRMED: the paper does not say."""
-    dead_groups: Literal["skip", "keep"]
-    """Whether a group all right or all wrong gets exactly 0 and is left out of every sum, or trains."""
-
-    def __post_init__(self) -> None:
-        _check(self)
-
     @property
     def centred(self) -> bool:
         return self.dead_groups == "skip"
@@ -189,21 +173,8 @@ class EntropyShapedSequences(Advantage):
         return over_tokens(shaped.squeeze(-1), mask)
 
 
-def _check(settings: "EntropyShapedTokens | EntropyShapedSequences") -> None:
-    name, clamp = type(settings).__name__, settings.entropy_clamp
-    require(settings.ddof in (0, 1), f"{name}: ddof is 0 or 1, got {settings.ddof}")
-    require(settings.eps >= 0, f"{name}: eps is at least 0, got {settings.eps}")
-    require(settings.alpha1 >= 0, f"{name}: alpha1 is at least 0, got {settings.alpha1}")
-    require(settings.alpha2 >= 0, f"{name}: alpha2 is at least 0, got {settings.alpha2}")
-    require(settings.entropy_floor > 0, f"{name}: entropy_floor is above 0, got {settings.entropy_floor}")
-    require(
-        clamp is None or 0 < clamp[0] <= clamp[1],
-        f"{name}: entropy_clamp is null or two bounds above 0, the lower one first, got {clamp}",
-    )
-
-
 def _shaped(
-    settings: "EntropyShapedTokens | EntropyShapedSequences",
+    settings: EntropyShaping,
     right: Bool[Tensor, "N G"],
     extra: Float[Tensor, "N G"],
     entropies: Float[Tensor, "N G T"],
@@ -228,7 +199,7 @@ def _shaped(
 
 
 def _over_column_mean(
-    settings: "EntropyShapedTokens | EntropyShapedSequences",
+    settings: EntropyShaping,
     values: Float[Tensor, "N G T"],
     counts: Bool[Tensor, "N G T"],
 ) -> Float[Tensor, "N G T"]:
@@ -243,7 +214,7 @@ def _over_column_mean(
 
 
 def _normalized(
-    settings: "EntropyShapedTokens | EntropyShapedSequences",
+    settings: EntropyShaping,
     values: Float[Tensor, "N G T"],
     counts: Bool[Tensor, "N G T"],
 ) -> Float[Tensor, "N G T"]:

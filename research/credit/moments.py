@@ -4,15 +4,33 @@ A reward that is NaN is none: its completion could not be judged. It counts in n
 advantage is 0. Computed in float64: shaped and whitened rewards are small differences of numbers near 1.
 """
 
+from dataclasses import dataclass
 from math import inf
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from research.component import Settings, require
+
 ROUNDING = 1e-12
 """A relative spread below this is float64 rounding: the values count as equal."""
 VARIANCE_EPS = 1e-8
 """What whitening adds to the variance, under the root, as in verl."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation(Settings):
+    """The standard deviation that an advantage divides by."""
+
+    ddof: int = 1
+    """Degrees of freedom taken off the count: 1 is the sample standard deviation, 0 the population one."""
+    eps: float = 1e-6
+    """ε, in reward units, added to the standard deviation: 1e-6 in verl, 1e-4 in TRL, 1e-8 in oat."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.ddof in (0, 1), f"{type(self).__name__}: ddof is 0 or 1, got {self.ddof}")
+        require(self.eps >= 0, f"{type(self).__name__}: eps is at least 0, got {self.eps}")
 
 
 def z_scores(

@@ -6,20 +6,19 @@ from typing import ClassVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from research.component import require
 from research.credit.advantage import Advantage
-from research.credit.moments import to_go, z_scores
+from research.credit.moments import Deviation, to_go, z_scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessZScore(Advantage):
+class ProcessZScore(Deviation, Advantage):
     """Process supervision: the normalized rewards of the steps that end at a token or later, added up.
 
         Â_{i,t} = Σ_{j: end(j) ≥ t} (r_{i,j} − mean(R)) / (std(R) + ε),  R = all step rewards of the group
 
     It reads step rewards alone, never the completion's reward. A token after the last step gets 0, and so does a group
     whose step rewards are all equal. With one step a completion, at its last token, it is `GroupZScore` of the step
-    rewards.
+    rewards. The paper has no ε.
 
     Args:
         step_rewards: a step's reward on its last token, 0 elsewhere [B T], task units.
@@ -42,15 +41,6 @@ class ProcessZScore(Advantage):
     """
 
     per_completion: ClassVar[bool] = False
-
-    ddof: int = 1
-    """Degrees of freedom taken off the count of steps: 1 is the sample standard deviation, 0 the population one."""
-    eps: float = 1e-6
-    """ε, in reward units, added to the standard deviation. The paper has none."""
-
-    def __post_init__(self) -> None:
-        require(self.ddof in (0, 1), f"ProcessZScore: ddof is 0 or 1, got {self.ddof}")
-        require(self.eps >= 0, f"ProcessZScore: eps is at least 0, got {self.eps}")
 
     @property
     def centred(self) -> bool:
