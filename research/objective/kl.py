@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from research.component import Component, require
+from research.component import Component, Settings, require
 from research.objective.ratio import log_ratio
 
 
@@ -20,9 +20,16 @@ class KL(Component):
     """β·kl [B T]: a token's penalty; subtracted from its gain, weighted by c alone."""
 
 
-def require_beta(name: str, beta: float) -> None:
-    """Refuse a coefficient that is not above 0; `name` is the penalty's."""
-    require(beta > 0, f"{name}: beta is above 0, got {beta}; for no penalty use NoKL")
+@dataclass(frozen=True, kw_only=True)
+class Beta(Settings):
+    """The coefficient of a KL penalty."""
+
+    beta: float
+    """β, reward per nat; above 0. DeepSeekMath: 0.04, with k3; KL-Cov's paper: 1, and 0.1 in verl."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.beta > 0, f"{type(self).__name__}: beta is above 0, got {self.beta}; for no penalty use NoKL")
 
 
 def _with_gradient(
@@ -65,7 +72,7 @@ class NoKL(KL):
 
 
 @dataclass(frozen=True, kw_only=True)
-class K1(KL):
+class K1(Beta, KL):
     """The plain estimator, unbiased and noisy.
 
         kl_{i,t} = β · log(π_θ/π_ref)
@@ -91,13 +98,8 @@ class K1(KL):
         tensor([[-1.]])
     """
 
-    beta: float
-    """β, reward per nat; above 0."""
     gradient: Literal["value", "kl"]
     """`value`: the estimator's own; `kl`: ρ · log(π_θ/π_ref) · ∇ log π_θ, the reverse KL's."""
-
-    def __post_init__(self) -> None:
-        require_beta("K1", self.beta)
 
     def __call__(
         self,
@@ -113,7 +115,7 @@ class K1(KL):
 
 
 @dataclass(frozen=True, kw_only=True)
-class K2(KL):
+class K2(Beta, KL):
     """Half the squared log-ratio: a biased value, with the reverse KL's gradient on policy.
 
         kl_{i,t} = β · 1/2 · log(π_θ/π_ref)²
@@ -135,18 +137,12 @@ class K2(KL):
         tensor([[0.5000]])
     """
 
-    beta: float
-    """β, reward per nat; above 0."""
-
-    def __post_init__(self) -> None:
-        require_beta("K2", self.beta)
-
     def __call__(self, *, logprobs: Float[Tensor, "B T"], ref_logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         return self.beta / 2 * log_ratio(logprobs, ref_logprobs) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class K3(KL):
+class K3(Beta, KL):
     """The non-negative, low-variance estimator.
 
         kl_{i,t} = β · ( π_ref/π_θ − log(π_ref/π_θ) − 1 )
@@ -171,13 +167,8 @@ class K3(KL):
         tensor([[0.7183]])
     """
 
-    beta: float
-    """β, reward per nat; above 0. DeepSeekMath: 0.04."""
     gradient: Literal["value", "kl"]
     """`value`: the estimator's own, as the papers write it; `kl`: ρ · log(π_θ/π_ref) · ∇ log π_θ, the reverse KL's."""
-
-    def __post_init__(self) -> None:
-        require_beta("K3", self.beta)
 
     def __call__(
         self,

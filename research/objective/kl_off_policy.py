@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from research.component import require
-from research.objective.kl import KL, require_beta
+from research.objective.kl import KL, Beta
 from research.objective.ratio import log_ratio
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportanceWeightedK3(KL):
+class ImportanceWeightedK3(Beta, KL):
     """k3 under the importance ratio: the reverse KL in value and in gradient, off policy too.
 
         kl_{i,t} = β · ρ_{i,t} · ( π_ref/π_θ − log(π_ref/π_θ) − 1 ),  ρ_{i,t} = π_θ/π_old
@@ -38,12 +38,6 @@ class ImportanceWeightedK3(KL):
         tensor([[0.7183]])
     """
 
-    beta: float
-    """β, reward per nat; above 0."""
-
-    def __post_init__(self) -> None:
-        require_beta("ImportanceWeightedK3", self.beta)
-
     def __call__(
         self,
         *,
@@ -57,7 +51,7 @@ class ImportanceWeightedK3(KL):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopCovarianceKL(KL):
+class TopCovarianceKL(Beta, KL):
     """A penalty for moving the few tokens that would drive the entropy down most. It needs no reference.
 
         kl_{i,t} = β · |log π_θ(o_{i,t}) − log π_old(o_{i,t})| if the token's covariance is among the top k, else 0
@@ -84,13 +78,11 @@ class TopCovarianceKL(KL):
         tensor([[2., 0.]])
     """
 
-    beta: float
-    """β, reward per nat; above 0. The paper: 1; verl's setting for it: 0.1."""
     fraction: float = 2e-3
     """k, the share of tokens that is penalized; in (0, 1]. The paper: 2e-3 at 7B, 2e-4 at 32B parameters."""
 
     def __post_init__(self) -> None:
-        require_beta("TopCovarianceKL", self.beta)
+        super().__post_init__()
         require(0 < self.fraction <= 1, f"TopCovarianceKL: fraction is in (0, 1], got {self.fraction}")
 
     def __call__(
