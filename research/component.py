@@ -71,7 +71,7 @@ def needs_of(components: Iterable[Component]) -> frozenset[str]:
     return frozenset().union(*(component.needs() for component in components))
 
 
-def apply(component: Component, quantities: Mapping[str, Tensor]) -> Any:
+def apply(component: Component, quantities: Mapping[str, Tensor]) -> Tensor:
     """Evaluate the component's equation on the quantities that it names."""
     return component(**{name: quantities[name] for name in component.needs()})
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from research.calculator import CalculationError, evaluate, numbers_in
 from research.errors import UserError
@@ -55,7 +54,7 @@ class CountdownAnswer(Marked, Worth, Verifier):
 
 
 def _task(prompt: Prompt) -> tuple[Counter[Fraction], Fraction]:
-    given: Any = prompt.meta.get("numbers")
+    given = prompt.meta.get("numbers")
     wanted = number(prompt.answer)
     if not given or wanted is None:
         raise UserError(f"CountdownAnswer needs `numbers` in the meta and a number as the answer; {prompt.id} has not")

@@ -8,20 +8,20 @@ from functools import lru_cache
 from importlib import import_module
 from inspect import Parameter, signature
 from math import isfinite
-from typing import Any
 
 from research.errors import UserError
 from research.rewards.isolated import InWorkers, VerifiedInWorkers, ask, unjudged
 from research.rewards.reward_functions import RewardFunction, Weighted
 from research.rewards.verdicts import Fault
 from research.rewards.verifiers import Verifier
+from research.rewards.worker import Value
 from research.types import Completion, Prompt
 
 ARGUMENTS = ("prompt", "completion", "answer", "meta")
 """What a function may ask for, by name: the prompt's text, the completion's text, the reference answer, the meta."""
 
 
-def function_at(path: str) -> Callable[..., Any]:
+def function_at(path: str) -> Callable[..., object]:
     """The function of an import path; the current folder is searched last.
 
     Raises: UserError if there is none.
@@ -75,7 +75,7 @@ class OwnFunction(InWorkers):
     """Its import path, `my_module.my_function`; the current folder is searched too."""
 
 
-def called(component: OwnFunction, prompt: Prompt, completion: Completion, verdict: bool | None) -> Any:
+def called(component: OwnFunction, prompt: Prompt, completion: Completion, verdict: bool | None) -> Value | Fault:
     """What the component's function says of the completion, or the fault that stopped it."""
     offered = {"prompt": prompt.text, "completion": completion.text, "answer": prompt.answer, "meta": dict(prompt.meta)}
     request = {name: offered[name] for name in arguments_of(component.function)}

@@ -1,8 +1,9 @@
 """Verifiers whose judges may never end, or run what the policy wrote: they work in processes of their own."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from research.component import Settings, require
 from research.errors import UserError
@@ -11,6 +12,7 @@ from research.rewards.hostile import refusal
 from research.rewards.pool import shared_pool
 from research.rewards.verdicts import Fault
 from research.rewards.verifiers import Marked, Verifier, Worth
+from research.rewards.worker import Value
 from research.types import Completion, Prompt
 
 TAIL = 20_000
@@ -54,8 +56,8 @@ def unjudged(verifier: VerifiedInWorkers) -> bool | None:
 
 
 def ask(
-    component: InWorkers, task: str, arguments: tuple[Any, ...], request: dict[str, Any], verdict: bool | None
-) -> Any:
+    component: InWorkers, task: str, arguments: tuple[str, ...], request: Mapping[str, object], verdict: bool | None
+) -> Value | Fault:
     """The value of a worker's task, or the fault that stopped it, taken for `verdict`."""
     pool = shared_pool(task, arguments, size=component.workers, memory=component.memory)
     reply = pool(request, component.timeout)
@@ -105,7 +107,8 @@ class MathVerifyAnswer(VerifiedInWorkers, Verifier):
         if (reason := refusal(answer)) is not None:
             return Fault(reason=reason, verdict=unjudged(self))
         request = {"gold": as_math(prompt.answer), "answer": answer if self.marker == "" else as_math(answer)}
-        return ask(self, "math-verify", (), request, unjudged(self))
+        same = ask(self, "math-verify", (), request, unjudged(self))
+        return same if isinstance(same, Fault) else bool(same)
 
 
 def as_math(answer: str) -> str:
@@ -162,4 +165,4 @@ class ReasoningGymAnswer(Marked, VerifiedInWorkers, Verifier):
             return False
         request = {"task": prompt.meta["task"], "entry": prompt.meta["entry"], "answer": answer}
         score = ask(self, "reasoning-gym", (), request, unjudged(self))
-        return score if isinstance(score, Fault) else score >= self.threshold
+        return score if isinstance(score, Fault) else score is not None and score >= self.threshold

@@ -10,15 +10,16 @@ import atexit
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing import Pipe
 from pathlib import Path
 from queue import LifoQueue
 from subprocess import DEVNULL, Popen
-from typing import Any
 
 from research.errors import UserError
+from research.rewards.worker import Value
 
 START_SECONDS = 120.0
 """How long a worker may take to start and import what it needs, seconds."""
@@ -26,12 +27,14 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Reply:
-    """What a worker made of a request."""
+    """A worker's reply to a request."""
 
     kind: str
-    """`value`, or what stopped it: `timeout`, `crash`, `memory`, `nesting` or `error`."""
-    value: Any = None
-    """The task's value, or the message of an error."""
+    """`value`, `refused`, or the obstacle: `timeout`, `crash`, `memory`, `nesting` or `error`."""
+    value: Value = None
+    """The task's value."""
+    sentence: str = ""
+    """The reason of a refusal, the message of an error."""
 
 
 class Worker:
@@ -45,7 +48,7 @@ class Worker:
     Raises: UserError if the task cannot be prepared.
     """
 
-    def __init__(self, task: str, arguments: tuple[Any, ...], memory: int | None) -> None:
+    def __init__(self, task: str, arguments: tuple[str, ...], memory: int | None) -> None:
         self.connection, theirs = Pipe()
         program = Path(__file__).with_name("worker.py")
         with theirs:
@@ -60,13 +63,13 @@ class Worker:
         reply = self._exchange(([*sys.path, os.getcwd()], limit, task, arguments), START_SECONDS)
         if reply.kind != "value":
             self.end()
-            raise UserError(f"the worker for {task} does not start: {reply.value or reply.kind}")
+            raise UserError(f"the worker for {task} does not start: {reply.sentence or reply.kind}")
 
-    def __call__(self, request: dict[str, Any], seconds: float) -> Reply:
+    def __call__(self, request: Mapping[str, object], seconds: float) -> Reply:
         """The reply to a request, or `timeout` after so many seconds, or `crash`."""
         return self._exchange((seconds, request), seconds)
 
-    def _exchange(self, message: Any, seconds: float) -> Reply:
+    def _exchange(self, message: object, seconds: float) -> Reply:
         try:
             self.connection.send(message)
             return Reply(*self.connection.recv()) if self.connection.poll(seconds) else Reply("timeout")
@@ -87,13 +90,13 @@ class Pool:
 
     Example:
         >>> pool = Pool("math-verify", (), 1, 2048)
-        >>> pool({"gold": "$0.5$", "answer": "so it is 1/2"}, 10.0)
-        Reply(kind='value', value=True)
+        >>> pool({"gold": "$0.5$", "answer": "so it is 1/2"}, 10.0).value
+        True
         >>> pool.close()
     """
 
     task: str
-    arguments: tuple[Any, ...]
+    arguments: tuple[str, ...]
     size: int
     memory: int | None
     free: LifoQueue[Worker | None] = field(default_factory=LifoQueue)
@@ -102,7 +105,7 @@ class Pool:
         for _ in range(self.size):
             self.free.put(None)
 
-    def __call__(self, request: dict[str, Any], seconds: float) -> Reply:
+    def __call__(self, request: Mapping[str, object], seconds: float) -> Reply:
         """A worker's reply; one that did not give a value, or a sentence, is not asked again.
 
         Raises: UserError with the worker's sentence.
@@ -120,7 +123,7 @@ class Pool:
                 worker.end()
             self.free.put(kept)
         if reply.kind == "refused":
-            raise UserError(reply.value)
+            raise UserError(reply.sentence)
         return reply
 
     def close(self) -> None:
@@ -133,12 +136,12 @@ class Pool:
 
 
 @cache
-def _pool(owner: int, task: str, arguments: tuple[Any, ...], size: int, memory: int | None) -> Pool:
+def _pool(owner: int, task: str, arguments: tuple[str, ...], size: int, memory: int | None) -> Pool:
     pool = Pool(task, arguments, size, memory)
     atexit.register(pool.close)
     return pool
 
 
-def shared_pool(task: str, arguments: tuple[Any, ...] = (), *, size: int, memory: int | None) -> Pool:
+def shared_pool(task: str, arguments: tuple[str, ...] = (), *, size: int, memory: int | None) -> Pool:
     """The process's one pool of this task and size; a forked process makes its own."""
     return _pool(os.getpid(), task, arguments, size, memory)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from research.component import Component, Settings, require
-from research.rewards.verdicts import Fault
+from research.rewards.verdicts import Fault, Verdict
 from research.types import Completion, Prompt
 
 
@@ -24,7 +24,7 @@ class RewardFunction(Component):
     def resolve(self) -> None:
         """Look up what lies outside the recipe, so that a mistake shows before a run begins: nothing, by default."""
 
-    def reward(self, value: float | Fault | None) -> float | None:
+    def reward(self, value: Verdict) -> float | None:
         """What the value is worth; None where there is none."""
         return None if value is None or isinstance(value, Fault) else self.weight * value
 

@@ -58,8 +58,7 @@ class Rewards:
         functions = self._all()
         verdicts = [self._verdicts(function, group) for function in functions]
         rewards = [
-            [function.reward(verdict) for verdict in row]  # pyright: ignore[reportArgumentType]  # each its own kind
-            for function, row in zip(functions, verdicts, strict=True)
+            [function.reward(verdict) for verdict in row] for function, row in zip(functions, verdicts, strict=True)
         ]
         found = judged(verdicts, rewards, len(self.verifiers))
         return replace(

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from research.component import Component, Settings, require
 from research.rewards.answers import answer_after, last_number, number, plain
-from research.rewards.verdicts import Fault
+from research.rewards.verdicts import Fault, Verdict
 from research.types import Completion, Prompt
 
 
@@ -35,7 +35,7 @@ class Verifier(Component):
         """What it takes for the completion's answer, so that answers can be counted; None if it finds none."""
         return None
 
-    def reward(self, verdict: bool | Fault | None) -> float | None:
+    def reward(self, verdict: Verdict) -> float | None:
         """What the verdict is worth; None where there is none."""
         accepted = verdict.verdict if isinstance(verdict, Fault) else verdict
         return None if accepted is None else self.right if accepted else self.wrong

@@ -12,16 +12,35 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from inspect import isawaitable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TypedDict
 
 GRACE = 2.0
 """Seconds between the parent's timeout and the alarm."""
 
-Task = Callable[[dict[str, Any]], Any]
+Value = bool | int | float | None
+Task = Callable[..., Value]
+"""One request → its value; a request is a dictionary of plain data."""
+
+
+class TwoTexts(TypedDict):
+    """A request to the task `math-verify`."""
+
+    gold: str
+    answer: str
+
+
+class GymAnswer(TypedDict):
+    """A request to the task `reasoning-gym`."""
+
+    task: str
+    """The name of the dataset."""
+    entry: dict[str, object]
+    """The question as the dataset made it."""
+    answer: str
 
 
 class Refused(Exception):
@@ -35,11 +54,11 @@ def math_verify_task() -> Task:
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
 
-    def task(request: dict[str, Any]) -> bool:
-        gold = parse(request["gold"], parsing_timeout=None)  # pyright: ignore[reportArgumentType]  # no signals
+    def task(request: TwoTexts) -> bool:
+        gold = parse(request["gold"], parsing_timeout=0)  # 0 for none, so no signals
         if not gold:
             raise Refused(f"math-verify cannot read the reference answer {request['gold'][:80]!r}")
-        found = parse(request["answer"], parsing_timeout=None)  # pyright: ignore[reportArgumentType]
+        found = parse(request["answer"], parsing_timeout=0)
         try:
             return verify(gold, found, timeout_seconds=None, raise_on_error=True)
         except (MemoryError, RecursionError):
@@ -54,7 +73,7 @@ def reasoning_gym_task() -> Task:
     """The score of an answer by its task's own scorer: `{"task", "entry", "answer"}` → a number in [0, 1]."""
     from reasoning_gym import get_score_answer_fn
 
-    def task(request: dict[str, Any]) -> float:
+    def task(request: GymAnswer) -> float:
         score = get_score_answer_fn(request["task"])
         return float(score(request["answer"], request["entry"]))  # pyright: ignore[reportCallIssue]
 
@@ -66,10 +85,10 @@ def function_task(path: str) -> Task:
     module, _, name = path.rpartition(".")
     function = getattr(import_module(module), name)
 
-    async def awaited(value: Any) -> Any:
+    async def awaited(value: Awaitable[object]) -> object:
         return await value
 
-    def task(request: dict[str, Any]) -> Any:
+    def task(request: Mapping[str, object]) -> Value:
         try:
             value = function(**request)
             value = asyncio.run(awaited(value)) if isawaitable(value) else value
@@ -91,18 +110,18 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
-def answered(task: Task, request: dict[str, Any]) -> tuple[str, Any]:
-    """What becomes of one request: `value`, `refused` with a sentence, or the name of what stopped it."""
+def answered(task: Task, request: Mapping[str, object]) -> tuple[str, Value, str]:
+    """The reply to one request: `value` and the value, or the name of the obstacle, with its sentence if it has one."""
     try:
-        return "value", task(request)
+        return "value", task(request), ""
     except Refused as refusal:
-        return "refused", str(refusal)
+        return "refused", None, str(refusal)
     except MemoryError:
-        return "memory", None
+        return "memory", None, ""
     except RecursionError:
-        return "nesting", None
+        return "nesting", None, ""
     except Exception as error:
-        return "error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return "error", None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def serve(connection: Connection) -> None:
@@ -115,9 +134,9 @@ def serve(connection: Connection) -> None:
     try:
         task = TASKS[name](*arguments)
     except Exception as error:
-        connection.send(("refused", f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        connection.send(("refused", None, f"{type(error).__name__}: {' '.join(str(error).split())}"))
         return
-    connection.send(("value", None))
+    connection.send(("value", None, ""))
     while True:
         seconds, request = connection.recv()
         signal.setitimer(signal.ITIMER_REAL, seconds + GRACE)
