@@ -1,15 +1,12 @@
 """Two policies on the same items: the paired difference, its interval, and a test by item."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from statsmodels.stats.contingency_tables import mcnemar
+from scipy import stats
 
 from research.evaluation.record import Record, comparable
-from research.evaluation.reflection import checks_itself, reflects
-from research.evaluation.summary import over_items
+from research.evaluation.summary import MEASURES, over_items
 from research.statistics import Interval, sign_flip_p
 
 
@@ -38,17 +35,6 @@ class Comparison:
     """Prompts whose accuracy is higher after."""
     lost: list[str]
     """Prompts whose accuracy is lower after."""
-
-
-MEASURES: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
-    "accuracy": lambda completion: float(completion["right"]),
-    "format": lambda completion: float(completion["answer"] is not None),
-    "truncated": lambda completion: float(completion["truncated"]),
-    "length": lambda completion: float(completion["tokens"]),
-    "reflection": lambda completion: float(reflects(completion["text"])),
-    "self-check": lambda completion: float(checks_itself(completion["text"])),
-}
-"""Of a completion: shares are 0 to 1, the length is in tokens."""
 
 
 def compare(before: Record, after: Record) -> Comparison:
@@ -81,7 +67,7 @@ def _test(before: Record, after: Record) -> tuple[float, str]:
     was, now = before.right(), after.right()
     S, _, k = was.shape
     if S * k == 1:
-        a, b = was.ravel().astype(bool), now.ravel().astype(bool)
-        table = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
-        return float(mcnemar(table, exact=True).pvalue), "McNemar's exact test"  # pyright: ignore[reportAttributeAccessIssue]
+        gained, lost = int((now > was).sum()), int((now < was).sum())
+        tail = float(stats.binom.cdf(min(gained, lost), gained + lost, 0.5))
+        return min(1.0, 2 * tail), "McNemar's exact test"
     return sign_flip_p((now.mean((0, 2)) - was.mean((0, 2))).tolist()), "sign flips by item"

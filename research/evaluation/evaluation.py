@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from research.component import require
 from research.evaluation.estimators import avg_at_k, pass_at_k
@@ -64,7 +63,7 @@ class Evaluation:
                 measures[f"evaluation/length_{name}_mean"] = fmean(lengths[verdict])  # tokens
         return measures
 
-    def items(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    def items(self, groups: Sequence[Group]) -> list[dict[str, str | int]]:
         """For each prompt: its id, how many of k completions were right, how many were truncated."""
         return [
             {
@@ -76,7 +75,7 @@ class Evaluation:
             for group in groups
         ]
 
-    def samples(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    def samples(self, groups: Sequence[Group]) -> list[dict[str, str | int]]:
         """The first completions of the first prompts, as a person reads them: the same prompts each time."""
         return [
             {

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +23,7 @@ class Protocol:
     source: str
     """Where it is written."""
 
-    def overrides(self) -> dict[str, Any]:
+    def overrides(self) -> dict[str, int | float]:
         """The recipe keys that it sets."""
         return {
             f"model.evaluation.{name}": getattr(self, name)

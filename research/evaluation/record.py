@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +17,34 @@ IDENTITY = ("prompts", "completions_per_prompt", "temperature", "top_p", "top_k"
 """The settings that two evaluations must share before their difference is that of the policies."""
 
 
-def item_of(group: Group, seed: int, answer: Callable[[Completion], str | None]) -> dict[str, Any]:
-    """One prompt's completions at one seed, as plain data.
+class CompletionRow(TypedDict):
+    """A completion with its verdict, as plain data."""
+
+    text: str
+    tokens: int
+    """Its length."""
+    truncated: bool
+    right: bool
+    answer: str | None
+    """None if it gives none."""
+
+
+class ItemRow(TypedDict):
+    """The completions of one prompt at one seed, as plain data."""
+
+    seed: int
+    """Of the sampling."""
+    prompt: str
+    """The prompt's id."""
+    text: str
+    """The prompt's text."""
+    reference: str
+    """The reference answer."""
+    completions: list[CompletionRow]
+
+
+def item_of(group: Group, seed: int, answer: Callable[[Completion], str | None]) -> ItemRow:
+    """One prompt's completions at one seed.
 
     Args:
         group: verified.
@@ -50,8 +76,8 @@ class Record:
     settings: Mapping[str, Any]
     """How they were sampled, and of what; `IDENTITY` names those that make two records comparable. `metrics` holds each
     seed's, as a run logs them."""
-    items: Sequence[Mapping[str, Any]]
-    """One entry (see `item_of`) for each seed and item, seed by seed, items in the same order."""
+    items: Sequence[ItemRow]
+    """One for each seed and item, seed by seed, items in the same order."""
 
     @property
     def seeds(self) -> list[int]:
@@ -64,7 +90,7 @@ class Record:
         return [item["prompt"] for item in self.items if item["seed"] == self.seeds[0]]
 
     @property
-    def completions(self) -> list[Mapping[str, Any]]:
+    def completions(self) -> list[CompletionRow]:
         """All of them."""
         return [completion for item in self.items for completion in item["completions"]]
 
@@ -72,7 +98,7 @@ class Record:
         """1.0 for a right completion, 0.0 for another."""
         return self.each(lambda completion: float(completion["right"]))
 
-    def each(self, value: Callable[[Mapping[str, Any]], float]) -> Float[np.ndarray, "S n k"]:
+    def each(self, value: Callable[[CompletionRow], float]) -> Float[np.ndarray, "S n k"]:
         """A number of every completion."""
         values = [[value(completion) for completion in item["completions"]] for item in self.items]
         return np.array(values, dtype=float).reshape(len(self.seeds), len(self.prompts), -1)

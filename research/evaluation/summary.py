@@ -1,18 +1,35 @@
 """What an evaluation says, and how sure it is."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from research.evaluation.estimators import pass_at_k
-from research.evaluation.record import Record
+from research.evaluation.record import CompletionRow, Record
 from research.evaluation.reflection import checks_itself, reflects
 from research.statistics import Interval, t_interval
+
+MEASURES: Mapping[str, Callable[[CompletionRow], float]] = {
+    "accuracy": lambda completion: float(completion["right"]),
+    "format": lambda completion: float(completion["answer"] is not None),
+    "truncated": lambda completion: float(completion["truncated"]),
+    "length": lambda completion: float(completion["tokens"]),
+    "reflection": lambda completion: float(reflects(completion["text"])),
+    "self-check": lambda completion: float(checks_itself(completion["text"])),
+}
+"""Measures of a completion: shares are 0 to 1, the length is in tokens."""
+NOTES: Mapping[str, str] = {
+    "format": "completions that answer",
+    "truncated": "completions that were cut",
+    "reflection": "completions with words of doubt",
+    "self-check": "completions that check themselves",
+    "length": "tokens",
+}
+"""The measures of a summary beside the accuracy, in its order, and what each counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +70,7 @@ def uncertainty(right: Float[np.ndarray, "n K"]) -> Uncertainty:
     return Uncertainty(items=sqrt(items), sampling=sqrt(sampling))
 
 
-def vote(completions: Sequence[Mapping[str, Any]]) -> float:
+def vote(completions: Sequence[CompletionRow]) -> float:
     """cons@k of one item: the probability that the most frequent answer, ties drawn by lot, is right.
 
     A completion that answers nothing has no vote; if none answers, the item is wrong.
@@ -90,31 +107,29 @@ def summarize(record: Record) -> list[Measured]:
     S, n, k = right.shape
     pooled = right.transpose(1, 0, 2).reshape(n, S * k)
     lines = [Measured(name=f"avg@{k}", interval=over_items(pooled.mean(1)), note=f"mean of {S} seed{'s' * (S > 1)}")]
-    counts = pooled.sum(1).astype(int).tolist()
-    for tries in (2**power for power in range(1, 20)):
-        if tries > S * k:
-            break
-        per_item = np.array([pass_at_k([count], S * k, tries) for count in counts])
-        note = "unbiased, from all seeds' completions"
-        lines.append(Measured(name=f"pass@{tries}", interval=over_items(per_item), note=note))
+    lines += _passes(pooled)
     if k > 1 and any(completion["answer"] is not None for completion in record.completions):
         votes = np.array([vote(item["completions"]) for item in record.items]).reshape(S, n)
         lines.append(Measured(name=f"cons@{k}", interval=over_items(votes.mean(0)), note="the most frequent answer"))
-    shares = {
-        "format": (lambda c: c["answer"] is not None, "completions that answer"),
-        "truncated": (lambda c: c["truncated"], "completions that were cut"),
-        "reflection": (lambda c: reflects(c["text"]), "completions with words of doubt"),
-        "self-check": (lambda c: checks_itself(c["text"]), "completions that check themselves"),
-        "length": (lambda c: c["tokens"], "tokens"),
-    }
-    for name, (value, note) in shares.items():
-        values = record.each(lambda completion, value=value: float(value(completion)))
+    for name, note in NOTES.items():
+        values = record.each(MEASURES[name])
         lines.append(Measured(name=name, interval=over_items(values.mean((0, 2))), note=note))
     for name, verdict in (("length, right", True), ("length, wrong", False)):
         lengths = [float(c["tokens"]) for c in record.completions if c["right"] == verdict]
         if lengths:
             mean = Interval(mean=float(np.mean(lengths)), low=None, high=None, n=len(lengths))
             lines.append(Measured(name=name, interval=mean, note=f"tokens, of {len(lengths)} completions"))
+    return lines
+
+
+def _passes(right: Float[np.ndarray, "n K"]) -> list[Measured]:
+    """pass@2, pass@4, pass@8 and so on, as far as the K completions of an item go."""
+    K, counts = right.shape[1], right.sum(1).astype(int).tolist()
+    lines = []
+    for tries in (2**power for power in range(1, 20) if 2**power <= K):
+        per_item = np.array([pass_at_k([count], K, tries) for count in counts])
+        note = "unbiased, from all seeds' completions"
+        lines.append(Measured(name=f"pass@{tries}", interval=over_items(per_item), note=note))
     return lines
 
 
