@@ -1,4 +1,4 @@
-"""Arithmetic that a language model wrote, evaluated safely: exactly, in bounded time, and nothing else.
+"""Safe evaluation of arithmetic that a language model wrote: exact, and in bounded time.
 
 An expression has at most `MOST_CHARACTERS` characters, so that reading it cannot recurse far; every value in between
 has at most `MOST_BITS` bits, so that no operation takes long. Nothing is looked up, called or assigned.
@@ -11,9 +11,9 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 MOST_CHARACTERS = 256
-"""Of an expression."""
+"""Most characters of an expression."""
 MOST_BITS = 4096
-"""Of a value's numerator and denominator."""
+"""Most bits of a value's numerator, and of its denominator."""
 MOST_DIGITS = 20
 """Significant digits of a result that is not an integer."""
 
@@ -29,7 +29,7 @@ _BINARY: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
 
 
 class CalculationError(ValueError):
-    """The expression has no value here; the message says why, in a few words that a model may be shown."""
+    """An expression without a value; the message says why, in a few words that a model may be shown."""
 
 
 def evaluate(expression: str) -> Fraction:
@@ -37,7 +37,7 @@ def evaluate(expression: str) -> Fraction:
 
     `^` is a power. `×`, `÷` and typographic minuses are read; commas are not, since they may separate numbers.
 
-    Raises: CalculationError if it is anything else, or too long, or too large on the way.
+    Raises: CalculationError if it is anything else, if it is too long, or if a value on the way is too large.
 
     Example:
         >>> evaluate("2 × (3 + 4) - 1/2"), evaluate("2^-3")

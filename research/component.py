@@ -1,8 +1,7 @@
-"""What every trick is: a frozen, keyword-only dataclass whose `__call__` is its equation.
+"""Components: each trick is a frozen, keyword-only dataclass whose `__call__` is its equation.
 
-The arguments of `__call__` are the tensors of the equation, by the names in `QUANTITIES`; they are also the
-component's declaration of what it needs. The module computes a quantity only if some component of the recipe names
-it, and builds the reference model only then.
+The arguments of `__call__` are the tensors of the equation, by the names in `QUANTITIES`. They also declare the
+component's needs: a quantity is computed, and the reference model built, only if some component of the recipe names it.
 """
 
 from abc import ABC

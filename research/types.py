@@ -20,65 +20,65 @@ class Prompt:
     id: str
     """Unique within its source; names the prompt in results."""
     text: str
-    """What the policy reads, before tokenization."""
+    """The text that the policy reads, before tokenization."""
     answer: str
     """The reference answer, as the verifier expects it."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else the source knows: difficulty, level, the row it came from. Four names are read by others:
-    `target`, tokens that the text asks for; `solution`, a reference solution to imitate; `steps`, what each step of a
-    completion may say; `question`, what is asked, where the text says more."""
+    """Anything else that the source knows, such as a level. Four names are read elsewhere: `target`, the tokens that
+    the text asks for; `solution`, a reference solution to imitate; `steps`, the accepted texts of each step;
+    `question`, the question alone, where the text holds more."""
 
     @property
     def question(self) -> str:
-        """What is asked, without the template, the length and the chat markup around it."""
+        """The question, without the template, the length and the chat markup around it."""
         return str(self.meta.get("question", self.text))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """What a tool wrote into a completion, where the policy called it."""
+    """The text that a tool wrote into a completion, where the policy called it."""
 
     start: int
     """The index of the tool's first token among the completion's."""
     tokens: int
-    """How many tokens the tool wrote; fewer than its whole answer where the limit cut it."""
+    """The number of tokens that the tool wrote; fewer than its whole answer where the limit cut it."""
     failed: bool
-    """Whether the answer says that there is none."""
+    """True if the tool had no result, and its text says so."""
 
     def cut(self, limit: int) -> "ToolCall":
-        """The same in a completion that is cut after `limit` tokens; it starts before that."""
+        """The same call in a completion that is cut after `limit` tokens; it starts before the cut."""
         return replace(self, tokens=min(self.tokens, limit - self.start))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What the sampler generated for one prompt."""
+    """One text that the sampler generated for a prompt."""
 
     token_ids: tuple[int, ...]
-    """The tokens, the end token included when there is one; at least one token. A tool's are among them."""
+    """At least one token; the end token, if there is one, and a tool's tokens are among them."""
     rollout_logprobs: tuple[float, ...]
-    """The sampler's log-probability of each token, after temperature and truncation; nats. 0 for a tool's token."""
+    """The sampler's log-probability of each token, nats, after temperature and truncation; 0 for a tool's token."""
     text: str
     """The decoded tokens without special tokens."""
     finish_reason: Literal["stop", "length"]
-    """`stop`: the policy ended it; `length`: it was cut at the limit, i.e. truncated."""
+    """`stop`: the policy ended it; `length`: it was truncated at the limit."""
     tool_calls: tuple[ToolCall, ...] | None = None
-    """In order; None where the policy had no tool to call."""
+    """The tool's texts, in order; None where the policy had no tool to call."""
 
     @property
     def own(self) -> tuple[bool, ...]:
-        """Whether each token is the policy's own, and not a tool's."""
+        """True for each token of the policy's own, False for a tool's."""
         return own_tokens(len(self.token_ids), self.tool_calls or ())
 
     @property
     def truncated(self) -> bool:
-        """Whether the limit cut it."""
+        """True if it was cut at the limit."""
         return self.finish_reason == "length"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The G completions of one prompt and what is known about them from the moment of sampling."""
+    """The G completions of one prompt, with their verdicts and rewards once they are verified."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -86,21 +86,21 @@ class Group:
     outcomes: tuple[float, ...] = ()
     """The reward of each completion before any shaping; NaN for one that could not be judged."""
     right: tuple[bool, ...] = ()
-    """Whether every verifier accepted each completion."""
+    """True for each completion that every verifier accepted."""
     columns: tuple[tuple[float, ...], ...] = ()
-    """Each verifier's and reward function's own reward of each completion, in their order; NaN where the outcome is."""
+    """The reward of each completion by each verifier and reward function, in their order; NaN where the outcome is."""
     faults: tuple[str | None, ...] = ()
-    """What kept a verifier or function from judging each completion, such as a timeout; empty if nothing did."""
+    """The fault that kept each completion from being judged, such as a timeout, or None; empty without any fault."""
     step_rewards: tuple[tuple[float | None, ...], ...] = ()
-    """Where steps are verified: for each token of each completion, the reward of the step that ends there, or None."""
+    """The reward of the step that ends at each token of each completion, or None; empty unless steps are verified."""
     annotations: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
-    """Per-token quantities of the policy that sampled the group, by name, one [T_i] for each completion."""
+    """Quantities of the policy that sampled the group, by name: one tensor [T_i] for each completion."""
     step: int = 0
     """The step at which the group was sampled."""
 
     @property
     def scored(self) -> tuple[bool, ...]:
-        """Whether each completion has a reward."""
+        """True for each completion that has a reward."""
         return tuple(not isnan(outcome) for outcome in self.outcomes)
 
     @property
@@ -110,25 +110,25 @@ class Group:
 
     @property
     def length_errors(self) -> tuple[int, ...]:
-        """How many tokens each completion is from the length that the prompt asks for; empty if it asks for none."""
+        """Tokens between each completion's length and the one that the prompt asks for; empty if it asks for none."""
         target = self.prompt.meta.get("target")
         return () if target is None else tuple(abs(target - len(c.token_ids)) for c in self.completions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateBatch:
-    """The rollouts of one step as tensors: all that `credit` reads and all that `objective` reads.
+    """The rollouts of one step as tensors, as `credit` and `objective` read them.
 
-    `quantities` holds every tensor a component may name in its `__call__`: `mask`, `truncated`, `lengths`, `rewards`,
-    `outcomes`, and, where some component needs them, `old_logprobs`, `rollout_logprobs`, `ref_logprobs`, `entropies`;
-    after credit also `advantages`, `weights` and `coefficients`.
+    `quantities` holds every tensor that a component may name in its `__call__`: always `mask`, `truncated`, `lengths`,
+    `rewards` and `outcomes`; `old_logprobs`, `rollout_logprobs`, `ref_logprobs` and `entropies` where some component
+    needs them; after credit also `advantages`, `weights` and `coefficients`.
     """
 
     input_ids: Int[Tensor, "B S"]
     """Prompt and completion, right-padded."""
     prompt_lengths: Int[Tensor, " B"]
     lengths: Int[Tensor, " B"]
-    """Completion tokens of each row, a tool's among them; `mask` leaves those out."""
+    """Completion tokens of each row; a tool's are counted here, and not in `mask`."""
     quantities: Mapping[str, Tensor]
 
     def __getitem__(self, name: str) -> Tensor:
@@ -137,11 +137,11 @@ class UpdateBatch:
 
     @property
     def gains(self) -> Bool[Tensor, " B"]:
-        """Whether some token of the completion has an advantage and a weight other than 0; after credit."""
+        """True for each row with a token whose advantage and weight are not 0; known after credit."""
         return (self["advantages"] * self["weights"]).any(1)
 
     def with_quantities(self, **more: Tensor) -> "UpdateBatch":
-        """The same rows with more named quantities."""
+        """A copy of the batch with more quantities."""
         return UpdateBatch(
             input_ids=self.input_ids,
             prompt_lengths=self.prompt_lengths,
@@ -150,9 +150,9 @@ class UpdateBatch:
         )
 
     def rows(self, index: Int[Tensor, " R"]) -> "UpdateBatch":
-        """The rows named by `index`, cut to the longest row and longest completion among them.
+        """The rows at `index`, cut to the longest row and the longest completion among them.
 
-        Quantities per group ([N G]) do not survive a selection of rows and are left behind; single numbers are kept.
+        Quantities of rows and of tokens are selected, single numbers kept, and quantities of groups [N G] left out.
         """
         lengths, prompt_lengths = self.lengths[index], self.prompt_lengths[index]
         width, span = (int(ends.max()) if len(ends) > 0 else 0 for ends in (lengths, lengths + prompt_lengths))
@@ -171,7 +171,7 @@ class UpdateBatch:
 
 
 def own_tokens(count: int, calls: Iterable[ToolCall]) -> tuple[bool, ...]:
-    """Whether each of so many tokens is the policy's own, and not a tool's.
+    """True for each of `count` tokens that the policy wrote, False for those of the tool's calls.
 
     Example:
         >>> own_tokens(4, [ToolCall(start=1, tokens=2, failed=False)])
@@ -195,5 +195,5 @@ def length_mask(lengths: Int[Tensor, " B"]) -> Bool[Tensor, "B T"]:
 
 
 def over_tokens(per_completion: Float[Tensor, "N G"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """Give every token of a completion the completion's value, and padding 0."""
+    """Spread each completion's value over its tokens; 0 on padding."""
     return per_completion.reshape(-1, 1).to(torch.float32).expand(mask.shape) * mask
