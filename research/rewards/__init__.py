@@ -1,9 +1,9 @@
-"""Completions → rewards: verifiers decide what is right, shaping adds what the length deserves.
+"""Completions → rewards: verifiers decide what is right, and shaping adds terms, such as a penalty for length.
 
 Slots: `Verifier` (a list; a completion is right when all accept it), `RewardFunction` (a list of graded rewards, format
 among them), `Shaping` (a list of terms that are added, so order cannot matter), `TokenReward` (a list, of single
 tokens) and `StepVerifier` (of the steps of a completion). Dynamic sampling looks at the outcome, which is the reward
-before shaping. What no verifier could judge has no reward, and is left out of every baseline (see `verdicts`).
+before shaping. A completion that could not be judged has no reward, and is left out of every baseline (see `verdicts`).
 """
 
 from research.rewards.answer_line import AnswerLine

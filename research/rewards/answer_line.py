@@ -7,7 +7,7 @@ from research.rewards.verifiers import Verifier, Worth
 from research.types import Completion, Prompt
 
 TAIL = 300
-"""How many characters from the end of the completion are read."""
+"""Characters that are read, counted from the end of the completion."""
 
 _LINE = re.compile(r"(?i)Answer\s*:\s*([^\n]+)")
 _REPLACED = (
@@ -57,9 +57,9 @@ _UNWRAPPED = (
 
 
 def normal_form(answer: str) -> str:
-    r"""The answer without words, units and spacing, what is left of an equation taken off, short LaTeX written out.
+    r"""The right side of the answer, without words, units and spacing, and with short LaTeX written out.
 
-    The steps and their order are of the appendix of Minerva (arXiv:2206.14858), as verl's `math_dapo.py` has them.
+    Steps and order follow the appendix of Minerva (arXiv:2206.14858), as in verl's `math_dapo.py`.
 
     Example:
         >>> normal_form("x = $1,234$ dollars"), normal_form(r"\frac12"), normal_form(r"\boxed{5}")
@@ -83,7 +83,7 @@ class AnswerLine(Worth, Verifier):
 
         r = right if normal(answer(o)) = normal(answer*), else wrong
 
-    Letters compared one by one: nothing is computed, so ½ is not 0.5. A truncated completion is read like any other.
+    The texts are compared letter by letter, so ½ is not 0.5. A truncated completion is read like any other.
 
     Args:
         prompt: the prompt, with its reference answer.

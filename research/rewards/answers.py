@@ -1,4 +1,4 @@
-"""Where the answer stands in a completion, and which number it is. Every search is linear, and most are bounded."""
+"""Search for the answer in a completion, and for the number in it. All searches are linear, and most are bounded."""
 
 import re
 from collections import deque
@@ -7,9 +7,9 @@ from fractions import Fraction
 BOX = "\\boxed"
 """The marker that stands for the content of a LaTeX box."""
 MOST_CHARACTERS = 20_000
-"""Characters of a box, and of the end of a text in which its last number is looked for."""
+"""Most characters of a box, and of the end of a text that is searched for its last number."""
 MOST_DIGITS = 400
-"""Digits of a number, and the largest exponent of ten, that are still read."""
+"""Most digits of a number, and the largest exponent of ten, that are read."""
 
 _TAG = re.compile(r"<([A-Za-z_][\w-]*)>")
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
@@ -33,14 +33,14 @@ _NO_UNIT = re.compile(
     r"|hundred(?:th)?s?|thousand(?:th)?s?|million(?:th)?s?|billions?|trillions?|dozens?|scores?|times|over|plus|minus)"
     r"(?![^\W\d_])"
 )
-"""What stands behind a number and makes it another one: a variable, π, a multiple, a part."""
+"""Words behind a number that are no unit, since they make it another number: a variable, π, a multiple, a part."""
 _LETTERS = re.compile(r"[^\W\d_]+(?:[ /.-]+[^\W\d_]+)*(?:\^?\{?[23²³]\}?)?\.?")
 
 
 def answer_after(marker: str, text: str) -> str | None:
-    r"""What follows the last `marker` in the text, stripped; None if there is no marker.
+    r"""The text behind the last `marker`, stripped; None if there is no marker.
 
-    After `\boxed` it is the content of the braces, after an opening tag what stands before its closing tag.
+    Behind `\boxed` it is the content of the braces, behind an opening tag the text before its closing tag.
 
     Example:
         >>> answer_after("#", "1+2=3;#3"), answer_after("<answer>", "<answer> 3 </answer> ok")
@@ -58,7 +58,7 @@ def answer_after(marker: str, text: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}` or `\fbox{…}`, braces balanced; None if it is not closed within 20,000.
+    r"""The content of the last `\boxed{…}` or `\fbox{…}`, braces balanced; None unless closed within 20,000 characters.
 
     Example:
         >>> boxed(r"\boxed{1} or \boxed {\{2\}}")
@@ -78,7 +78,7 @@ def _balanced(text: str, start: int) -> str | None:
 
 
 def folded_widths(text: str) -> str:
-    """The text with full-width characters, typographic minuses and spaces as their ASCII ones.
+    """The text with ASCII characters for full-width ones, typographic minuses and spaces.
 
     Example:
         >>> folded_widths("－２６"), folded_widths("−3")
@@ -88,7 +88,7 @@ def folded_widths(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """The text with every width of digit, minus and space as one, and without math delimiters around it."""
+    """The text as `folded_widths` has it, without the math delimiters around it."""
     folded = folded_widths(text).strip()
     for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
         if len(folded) > len(left) + len(right) and folded.startswith(left) and folded.endswith(right):
@@ -97,10 +97,10 @@ def plain(text: str) -> str:
 
 
 def number(text: str) -> Fraction | None:
-    r"""The number that the text is: an integer, a decimal, a fraction; signs of currency, percent and units ignored.
+    r"""The integer, decimal or fraction that the text writes; signs of currency, percent and units are ignored.
 
-    Of an equation it is the right side. Commas are thousands separators, and only where they stand at every third
-    digit. A number of more than `MOST_DIGITS` digits is not read.
+    The right side of an equation is read. Commas are thousands separators, at every third digit or not at all. A
+    number of more than `MOST_DIGITS` digits is not read.
 
     Example:
         >>> number("$1,234.50"), number(r"-\frac{3}{4}"), number("3 / 4"), number("12 apples"), number("1,2")
@@ -140,7 +140,7 @@ def _ratio(top: str, bottom: str) -> Fraction | None:
 
 
 def decimal(text: str) -> Fraction | None:
-    """The number of decimal notation, thousands separators and all; None if it is none, or has too many digits.
+    """The number in decimal notation, with thousands separators or without; None if it is none or has too many digits.
 
     Example:
         >>> decimal("1,000.5"), decimal("1,00"), decimal("1e999999999")

@@ -1,4 +1,4 @@
-"""The countdown game: reach a number with each of the given ones, once."""
+"""The countdown game: reach the wanted value by arithmetic that uses each given number once."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class CountdownAnswer(Marked, Worth, Verifier):
 
         r = right if value(e) = answer* and numbers(e) = given, else wrong
 
-    Values are exact fractions, and the evaluation is bounded. What the expression is set equal to is not read. A
-    truncated completion is wrong.
+    Values are exact fractions, and the evaluation is bounded. The text behind an equals sign is not read. A truncated
+    completion is wrong.
 
     Args:
         prompt: a prompt whose meta holds the given `numbers`, and whose reference answer is the wanted value.
@@ -26,7 +26,8 @@ class CountdownAnswer(Marked, Worth, Verifier):
 
     Returns: whether it is accepted.
 
-    Raises: ValueError if the marker is empty or right ≤ wrong; UserError if the prompt gives no numbers.
+    Raises: ValueError if the marker is empty or right ≤ wrong; UserError if the prompt gives no numbers or its
+        reference answer is none.
 
     Source: Jiayi Pan and others 2025, TinyZero, countdown (github.com/Jiayi-Pan/TinyZero).
 
@@ -54,8 +55,12 @@ class CountdownAnswer(Marked, Worth, Verifier):
 
 
 def _task(prompt: Prompt) -> tuple[Counter[Fraction], Fraction]:
+    """The given numbers, each with how often it is given, and the wanted value."""
     given = prompt.meta.get("numbers")
     wanted = number(prompt.answer)
     if not given or wanted is None:
-        raise UserError(f"CountdownAnswer needs `numbers` in the meta and a number as the answer; {prompt.id} has not")
+        raise UserError(
+            f"CountdownAnswer: {prompt.id} has no `numbers` in its meta, or no number as its answer: give it both, or "
+            "take another verifier"
+        )
     return Counter(Fraction(str(value)) for value in given), wanted

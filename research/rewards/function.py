@@ -18,7 +18,7 @@ from research.rewards.worker import Value
 from research.types import Completion, Prompt
 
 ARGUMENTS = ("prompt", "completion", "answer", "meta")
-"""What a function may ask for, by name: the prompt's text, the completion's text, the reference answer, the meta."""
+"""The arguments that a function may name: the texts of prompt, completion and reference answer, and the meta."""
 
 
 def function_at(path: str) -> Callable[..., object]:
@@ -45,7 +45,7 @@ def function_at(path: str) -> Callable[..., object]:
 
 @lru_cache
 def arguments_of(path: str) -> tuple[str, ...]:
-    """Which of the four arguments the function takes.
+    """The arguments, among `ARGUMENTS`, that the function takes.
 
     Raises: UserError if there is no such function, or it needs another argument.
     """
@@ -72,11 +72,11 @@ class OwnFunction(InWorkers):
     """A function of your own, and the limits of the worker processes that call it."""
 
     function: str
-    """Its import path, `my_module.my_function`; the current folder is searched too."""
+    """Import path of the function, `my_module.my_function`; the current folder is searched too."""
 
 
 def called(component: OwnFunction, prompt: Prompt, completion: Completion, verdict: bool | None) -> Value | Fault:
-    """What the component's function says of the completion, or the fault that stopped it."""
+    """The value of the component's function for the completion, or the fault that stopped it."""
     offered = {"prompt": prompt.text, "completion": completion.text, "answer": prompt.answer, "meta": dict(prompt.meta)}
     request = {name: offered[name] for name in arguments_of(component.function)}
     return ask(component, "function", (component.function,), request, verdict)
@@ -125,7 +125,7 @@ class FunctionReward(OwnFunction, Weighted, RewardFunction):
 
     The function names those of `prompt`, `completion`, `answer` (texts) and `meta` (a dict) that it wants, and returns
     a number, or None for "nothing to say"; `def` or `async def`. It runs in worker processes, so it may be slow. A
-    completion that it could not judge is left out of the baseline.
+    completion that could not be judged is left out of the baseline.
 
     Args:
         prompt: the prompt, with its reference answer.

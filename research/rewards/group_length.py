@@ -39,7 +39,7 @@ class KimiLength(Shaping):
     """
 
     weight: float = 1.0
-    """What the paper's term is multiplied by, reward units; above 0."""
+    """Factor on the paper's term, reward units; above 0."""
 
     def __post_init__(self) -> None:
         require(self.weight > 0, f"KimiLength: weight is above 0, got {self.weight}")
@@ -53,7 +53,7 @@ class KimiLength(Shaping):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRelativeOverlong(Shaping):
-    """Group-relative overlong punishment: how easy the group is decides who pays for length, and against what.
+    """Group-relative overlong punishment: the group's difficulty decides which completions pay for length.
 
         n right completions, m wrong ones, L(S) = max{ (min_S |y| + max_S |y|) / 2, mean_S |y| }
         easy,   n/(n+m) ≥ γ1:      the right pay, L = L(right)
@@ -90,9 +90,9 @@ class GroupRelativeOverlong(Shaping):
     gamma1: float
     """γ1, share of right completions from which a group is easy; in (0.5, 1). Not given; a replication took 0.75."""
     hard: OverlongPenalty | None
-    """What every completion of a hard group pays: the soft overlong punishment with its own limits, or null."""
+    """Penalty of every completion of a hard group: the soft overlong punishment with its own limits, or null."""
     medium_minority: Literal["none", "wrong"]
-    """Who pays in a medium group with n ≤ m: `none`, or the `wrong`, as a replication read it; UNCONFIRMED."""
+    """Completions that pay in a medium group with n ≤ m: `none`, or the `wrong`, as one replication; UNCONFIRMED."""
 
     def __post_init__(self) -> None:
         require(0.5 < self.gamma1 < 1, f"GroupRelativeOverlong: gamma1 is in (0.5, 1), got {self.gamma1}")
@@ -110,7 +110,7 @@ class GroupRelativeOverlong(Shaping):
 
 
 def _beyond(lengths: Int[Tensor, "N G"], counted: Bool[Tensor, "N G"]) -> Float[Tensor, "N G"]:
-    """−½ of how far a length is beyond L, L taken over the `counted` completions of the group; in [−½, 0]."""
+    """−½ times the excess over L, relative to L, where L is that of the `counted` completions; in [−½, 0]."""
     length = lengths.float()
     shortest = torch.where(counted, length, length.amax(-1, keepdim=True)).amin(-1, keepdim=True)
     longest = torch.where(counted, length, 0.0).amax(-1, keepdim=True)

@@ -1,11 +1,11 @@
-"""Answers that are refused before anything computes with them: what they cost is bounded by their length."""
+"""Answers that would cost too much to compute with, found by one look at their text."""
 
 import re
 
 MOST_NESTED = 100
-"""Brackets of one kind that may be open at once on a line."""
+"""Most brackets of one kind that may be open at once on a line."""
 MOST_DIGITS = 1000
-"""Digits of a number."""
+"""Most digits of a number."""
 
 _BRACKETS = re.compile(r"[()\[\]{}\n]")
 _POWER = r"\s*(?:\*\*|\^)\s*(?:[({]\s*)*"
@@ -15,9 +15,9 @@ _DIGITS = re.compile(rf"\d{{{MOST_DIGITS + 1}}}")
 
 
 def refusal(text: str) -> str | None:
-    """Why a text is not given to a computer algebra: `nesting`, `tower`, `digits`; None if it may be.
+    """The reason to keep a text from a computer algebra system: `nesting`, `tower` or `digits`; None if it is safe.
 
-    A tower is three powers of numbers, one on the other, an exponent of six digits, or the factorial of five.
+    A `tower` is three powers of numbers in a row, an exponent of six digits, or the factorial of a five-digit number.
 
     Example:
         >>> refusal("9**9**9**9"), refusal("(" * 200), refusal("7" * 2000), refusal("2^{10} - (1, 2]")
@@ -33,7 +33,7 @@ def refusal(text: str) -> str | None:
 
 
 def deepest(text: str) -> int:
-    r"""How many brackets of one kind are open at once, at the most, on one line of the text.
+    r"""The most brackets of one kind that are open at once on a line of the text.
 
     Example:
         >>> deepest("((1) + [2, 3) +\n ({4})")

@@ -1,4 +1,4 @@
-"""Verifiers whose judges may never end, or run what the policy wrote: they work in processes of their own."""
+"""Verifiers that work in processes of their own, since a judge may hang or run code that the policy wrote."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from research.rewards.worker import Value
 from research.types import Completion, Prompt
 
 TAIL = 20_000
-"""How many characters from the end of a completion are searched for an answer."""
+"""Characters that are searched for an answer, counted from the end of a completion."""
 
 _MARKED = re.compile(r"(?<!\\)\$|\\boxed|\\[(\[]")
 
@@ -66,13 +66,13 @@ def ask(
 
 @dataclass(frozen=True, kw_only=True)
 class MathVerifyAnswer(VerifiedInWorkers, Verifier):
-    r"""The answer is the same mathematics as the reference answer, by the math-verify library.
+    r"""The answer is mathematically equal to the reference answer, by the math-verify library.
 
         r = right if answer(o) ≡ answer*, else wrong
 
-    The last 20,000 characters are searched. Towers of powers, exponents of six digits, factorials of five, numbers of
-    over 1,000 and brackets nested over 100 deep are refused before the library sees them. A truncated completion has no
-    answer, so it is wrong.
+    The last 20,000 characters are searched. Towers of powers, exponents of six digits, factorials of five-digit
+    numbers, numbers of over 1,000 digits and brackets nested over 100 deep are never given to the library. A truncated
+    completion has no answer, so it is wrong.
 
     Args:
         prompt: the prompt, with its reference answer in LaTeX or plain notation.
@@ -93,7 +93,7 @@ class MathVerifyAnswer(VerifiedInWorkers, Verifier):
     """
 
     marker: str
-    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag, "" leaves the search to the library."""
+    """Text before the answer; `\\boxed` takes a box's content, `<answer>` a tag's, "" lets the library search."""
 
     def answer(self, completion: Completion) -> str | None:
         text = completion.text[-TAIL:]
@@ -112,7 +112,7 @@ class MathVerifyAnswer(VerifiedInWorkers, Verifier):
 
 
 def as_math(answer: str) -> str:
-    r"""The answer between dollars, unless it marks its mathematics itself, its minuses and thousands as ASCII has them.
+    r"""The answer with ASCII minuses and thousands, between dollars unless it marks its mathematics itself.
 
     Example:
         >>> as_math("x^2"), as_math("$x^2$ m"), as_math(r"−1\,234")
@@ -124,12 +124,12 @@ def as_math(answer: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGymAnswer(Marked, VerifiedInWorkers, Verifier):
-    """The task's own scorer, of the reasoning-gym library, gives the text after the last marker full marks.
+    """The task's own scorer, from the reasoning-gym library, accepts the text after the last marker.
 
         r = right if score(answer(o), entry) ≥ threshold, else wrong
 
-    Only for prompts of the `ReasoningGym` source. Some scorers evaluate the answer as Python, which is one more reason
-    for processes of their own; they bound time and memory, and are no sandbox. A truncated completion is wrong.
+    Only for prompts of the `ReasoningGym` source. Some scorers evaluate the answer as Python: worker processes bound
+    its time and memory, but are no sandbox. A truncated completion is wrong.
 
     Args:
         prompt: a prompt whose meta names its `task` and holds its `entry`.
@@ -148,7 +148,7 @@ class ReasoningGymAnswer(Marked, VerifiedInWorkers, Verifier):
     """
 
     threshold: float = 1.0
-    """Lowest score that is right; in (0, 1]."""
+    """The lowest score that is accepted; in (0, 1]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,7 +159,7 @@ class ReasoningGymAnswer(Marked, VerifiedInWorkers, Verifier):
 
     def __call__(self, *, prompt: Prompt, completion: Completion) -> bool | Fault:
         if not {"task", "entry"} <= set(prompt.meta):
-            raise UserError(f"ReasoningGymAnswer verifies prompts of ReasoningGym, and {prompt.id} is not one of them")
+            raise UserError(f"ReasoningGymAnswer: {prompt.id} is no prompt of ReasoningGym: take another verifier")
         answer = self.answer(completion)
         if answer is None:
             return False

@@ -18,8 +18,8 @@ class LengthExact(Shaping):
 
         r_len = −α · |n_gold − |y||;  with the outcome, r = I(right) − α · |n_gold − |y||
 
-    α is set against an outcome of 1 and 0, so other outcomes are refused. The authors' repository writes the same
-    reward as I + (1 − α |n_gold − |y||) − 1.
+    α assumes an outcome of 1 or 0, so other outcomes are refused. The authors' repository writes the same reward
+    as I + (1 − α |n_gold − |y||) − 1.
 
     Args:
         lengths: |y|, completion tokens, the end token included [N G].
@@ -51,7 +51,7 @@ class LengthExact(Shaping):
 
 @dataclass(frozen=True, kw_only=True)
 class LengthMax(Shaping):
-    """LCPO-Max: being right is worth less the longer the completion, nothing far beyond what the prompt asks for.
+    """LCPO-Max: a right completion is worth less the longer it is, and nothing far beyond the length asked for.
 
         r_len = I · (kept − 1);  with the outcome, r = I · kept,  kept = clip(α · (n_gold − |y|) + δ, 0, 1)
 
@@ -81,7 +81,7 @@ class LengthMax(Shaping):
     alpha: float = 3e-4
     """α, reward per token below the target; above 0. The paper: 0.0003."""
     delta: float = 0.5
-    """δ, what a right completion of exactly the target's length is worth; in (0, 1]. The paper: 0.5."""
+    """δ, the worth of a right completion of exactly the target's length; in (0, 1]. The paper: 0.5."""
 
     def __post_init__(self) -> None:
         require(self.alpha > 0, f"LengthMax: alpha is above 0, got {self.alpha}")
@@ -102,17 +102,16 @@ class CosineLength(Shaping):
         value = v_max + ½ (v_0 − v_max) (1 + cos(π |y| / L_max))   if |y| < L_max, v of right or of wrong completions
               = exceed                                             if |y| ≥ L_max
 
-    Written as a term, the reward does not depend on what the verifiers are worth. Each end of the schedule is named by
-    the length it belongs to: other code calls the two ends of a wrong completion "minimum" and "maximum", one by size
-    and another by length. A completion of L_max tokens gets `exceed`, right or wrong; TRL gives it the end of its
-    schedule.
+    As a term, the reward does not depend on the verifiers' rewards. Each end of the schedule is named by its length:
+    "minimum" and "maximum" of a wrong completion would be ambiguous, and other code differs in them. A completion of
+    L_max tokens gets `exceed`, right or wrong; TRL gives it the end of its schedule.
 
     Args:
         right: whether the completion is right [N G].
-        outcomes: the verifiers' reward, which the value replaces [N G].
+        outcomes: the verifiers' reward, replaced by the value [N G].
         lengths: |y|, completion tokens, the end token included [N G].
 
-    Returns: what makes the reward the value [N G], reward units.
+    Returns: value less outcome [N G], reward units.
 
     Raises: ValueError if max_length < 1.
 

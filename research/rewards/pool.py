@@ -1,9 +1,9 @@
-"""Worker processes with a real timeout: they verify what may never end, in any thread, and are killed when it does not.
+"""Worker processes with a real timeout: callable from any thread, and killed when they take too long.
 
 Python cannot stop a thread, and a signal only reaches the main one, so work that may hang is done in processes of its
-own. They are started when first needed, a bounded number a task, and kept; one that runs out of time or memory is
-replaced. A request's clock starts when a worker takes it up: waiting for a free one is not counted. The end of the
-parent, however it comes, ends the workers.
+own. They are started when first needed, a bounded number for a task, and kept; one that runs out of time or memory is
+replaced. A request's clock starts when a worker takes it up: waiting for a free one is not counted. The workers end
+with their parent, however it ends.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from research.errors import UserError
 from research.rewards.worker import Value
 
 START_SECONDS = 120.0
-"""How long a worker may take to start and import what it needs, seconds."""
+"""Seconds that a worker may take to start and to import its libraries."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Worker:
     """One process and the connection to it.
 
     Args:
-        task: the name of what it does, of those in `worker.TASKS`.
-        arguments: of the task.
+        task: a name in `worker.TASKS`.
+        arguments: the task's own.
         memory: address space at the most, MiB; None for no limit.
 
     Raises: UserError if the task cannot be prepared.
@@ -66,7 +66,7 @@ class Worker:
             raise UserError(f"the worker for {task} does not start: {reply.sentence or reply.kind}")
 
     def __call__(self, request: Mapping[str, object], seconds: float) -> Reply:
-        """The reply to a request, or `timeout` after so many seconds, or `crash`."""
+        """The reply to a request; `timeout` after so many seconds, `crash` if the process has ended."""
         return self._exchange((seconds, request), seconds)
 
     def _exchange(self, message: object, seconds: float) -> Reply:
@@ -106,7 +106,7 @@ class Pool:
             self.free.put(None)
 
     def __call__(self, request: Mapping[str, object], seconds: float) -> Reply:
-        """A worker's reply; one that did not give a value, or a sentence, is not asked again.
+        """A worker's reply. A worker that ran out of time or memory, or crashed, is ended and later replaced.
 
         Raises: UserError with the worker's sentence.
         """
@@ -143,5 +143,5 @@ def _pool(owner: int, task: str, arguments: tuple[str, ...], size: int, memory: 
 
 
 def shared_pool(task: str, arguments: tuple[str, ...] = (), *, size: int, memory: int | None) -> Pool:
-    """The process's one pool of this task and size; a forked process makes its own."""
+    """The process's only pool for this task and size; a forked process makes its own."""
     return _pool(os.getpid(), task, arguments, size, memory)

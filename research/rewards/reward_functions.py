@@ -10,12 +10,12 @@ from research.types import Completion, Prompt
 
 
 class RewardFunction(Component):
-    """a number for (prompt, completion), times `weight`; None if it has nothing to say."""
+    """A number for (prompt, completion), times `weight`; None if it has nothing to say."""
 
     weight: float
-    """What the number is multiplied by; not 0."""
+    """Factor on the number; not 0."""
     in_workers: ClassVar[bool] = False
-    """Whether it waits for processes of its own, so that a group's completions are best judged at once."""
+    """True if it waits for processes of its own, so that a group's completions are best judged at once."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -25,7 +25,7 @@ class RewardFunction(Component):
         """Look up what lies outside the recipe, so that a mistake shows before a run begins: nothing, by default."""
 
     def reward(self, value: Verdict) -> float | None:
-        """What the value is worth; None where there is none."""
+        """The reward of the value; None where there is none."""
         return None if value is None or isinstance(value, Fault) else self.weight * value
 
 
@@ -39,7 +39,7 @@ class Weighted(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TagFormat(Weighted, RewardFunction):
-    """The completion is thought between one pair of tags and then an answer between another, and nothing else.
+    """The completion is a thought between one pair of tags, then an answer between another, and nothing else.
 
         r = weight · 1[ o = <first> … </first> <second> … </second> ]
 
@@ -64,7 +64,7 @@ class TagFormat(Weighted, RewardFunction):
     """
 
     layout: Literal["soft", "strict"]
-    """How much is asked for."""
+    """Strictness of the check: `soft` or `strict`, as above."""
     first: str = "think"
     """The first pair's word."""
     second: str = "answer"

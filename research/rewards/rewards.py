@@ -22,7 +22,7 @@ from research.types import Completion, Group
 class Rewards:
     """reward = Σ_k verifier_k + Σ_k weight_k · function_k + Σ_k shaping_k; without shaping it is the outcome.
 
-    Tokens and steps have their own.
+    Tokens and steps have rewards of their own.
     """
 
     verifiers: list[Verifier]
@@ -32,7 +32,7 @@ class Rewards:
     tokens: list[TokenReward]
     """Rewards of single tokens, added to one another, for advantages that read them. May be empty."""
     steps: StepVerifier
-    """Which steps of a completion are right, for advantages that read them."""
+    """The verifier of a completion's steps, for advantages that read step rewards."""
     functions: list[RewardFunction] = field(default_factory=list)
     """Graded rewards added to the verifiers', whatever is right. May be empty."""
 
@@ -54,7 +54,7 @@ class Rewards:
         return [f"{k}_{kinds[: i + 1].count(k)}" if kinds.count(k) > 1 else k for i, k in enumerate(kinds)]
 
     def verify(self, group: Group) -> Group:
-        """The group with its outcomes and verdicts, and what kept a completion from being judged."""
+        """The group with its outcomes, verdicts and faults."""
         functions = self._all()
         verdicts = [self._verdicts(function, group) for function in functions]
         rewards = [
@@ -70,12 +70,12 @@ class Rewards:
         )
 
     def answer(self, completion: Completion) -> str | None:
-        """What a completion answers, by the first verifier that finds an answer in it; None if none does."""
+        """The completion's answer, by the first verifier that finds one; None if none does."""
         found = (verifier.answer(completion) for verifier in self.verifiers)
         return next((answer for answer in found if answer is not None), None)
 
     def _verdicts(self, function: Verifier | RewardFunction, group: Group) -> list[Verdict]:
-        """What the function says of each completion; all at once if it waits for processes of its own."""
+        """The function's verdict on each completion; all at once if it waits for processes of its own."""
 
         def verdict(completion: Completion) -> Verdict:
             return function(prompt=group.prompt, completion=completion)
@@ -103,7 +103,7 @@ class Rewards:
         return needs_of([*self.shaping, *self.tokens])
 
     def __call__(self, quantities: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the verdicts and the tokens are worth.
+        """The rewards of completions and of single tokens.
 
         Returns: `rewards` [N G], outcomes plus every shaping term; `columns` [K N G], what each of them gave;
             `token_rewards` [B T], the sum of the rewards of tokens, 0 without any.

@@ -13,7 +13,7 @@ class Shaping(Component):
     """A term [N G], in reward units, added to the outcome."""
 
     zero_one: ClassVar[bool] = False
-    """Whether the equation is written for an outcome of 1 (right) or 0 (wrong), and means nothing beside another."""
+    """True if the equation holds only for an outcome of 1 (right) or 0 (wrong)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class OverlongPenalty(Shaping):
     """
 
     max_length: int
-    """L_max, tokens: where the penalty is full; DAPO's 20,480 is also its generation limit."""
+    """L_max, tokens: the length of the full penalty; DAPO's 20,480 is also its generation limit."""
     buffer: int
-    """L_buffer, tokens: over how many tokens the penalty grows from 0; DAPO: 4,096."""
+    """L_buffer, tokens: the stretch over which the penalty grows from 0; DAPO: 4,096."""
 
     def __post_init__(self) -> None:
         require(

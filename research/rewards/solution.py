@@ -1,6 +1,6 @@
 """Four graded rewards for a solution between tags, as one notebook recipe adds them up.
 
-The prompt ends with the tag that opens the working out, so a completion never holds it. Every search is linear.
+The prompt ends with the tag that opens the working out, so no completion holds that tag. Every search is linear.
 """
 
 import re
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"-?[\d.,]+")
 
 
 def solution_in(text: str, *, worked: str, opening: str, closing: str) -> str | None:
-    """What stands between the solution's tags, behind the end of the working out, if nothing follows on the last line.
+    """The text between the solution's tags, behind the end of the working out, if nothing follows on its last line.
 
     Example:
         >>> solution_in("2</w> <s>3</s>", worked="</w>", opening="<s>", closing="</s>")
@@ -156,7 +156,7 @@ class NumberInSolution(Weighted, RewardFunction):
 
         r = weight · ( 3.5 if x = x*; −1.5 if not; −2.5 without a number; 0 if either cannot be read as one )
 
-    Commas are left out of the number found, and of the number found alone.
+    Commas are left out of the number found, but not of the reference answer.
 
     Args:
         prompt: the prompt, with its reference answer.

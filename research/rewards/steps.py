@@ -1,9 +1,9 @@
 """The step-verifier slot: which steps of a completion are right, and on which tokens they end.
 
-Process supervision gives a reward to every step, on the step's last token. The last step is always whatever follows
-the last verified one, the answer of a finished completion or the rest of one that was cut: it ends on the completion's
-last token, the end token included, and is right when the completion is. So every completion has at least one step, no
-token comes after the last, and a completion without verified steps is worth its outcome alone.
+Process supervision gives a reward to every step, on the step's last token. All that follows the last verified step is
+one more step: the answer of a finished completion, or the rest of a truncated one. It ends on the completion's last
+token, the end token included, and is right when the completion is. So every completion has at least one step, and one
+without verified steps has its outcome alone.
 """
 
 from bisect import bisect_left
@@ -28,7 +28,7 @@ class StepVerifier(Component):
     """Reward of any other; below `right`."""
 
     def reward(self, accepted: bool) -> float:
-        """What the verdict on one step is worth."""
+        """The reward of the verdict on one step."""
         return self.right if accepted else self.wrong
 
 
@@ -62,9 +62,9 @@ class ArithmeticSteps(StepVerifier):
 
         r_j = right if step_j ∈ accepted_j, else wrong
 
-    A step goes on from the true running result, whatever the steps before it say; what follows the first `#` is not a
-    step of its own but belongs to the last one, whose verdict is the completion's. The paper scores steps with a
-    learned reward model; here a rule does.
+    Each step is compared with the true running result, whatever the steps before it say. The text behind the first `#`
+    belongs to the last step, whose verdict is the completion's. The paper scores steps with a learned reward model;
+    here a rule does.
 
     Args:
         prompt: a prompt whose meta holds the accepted `steps`.
@@ -128,7 +128,7 @@ def step_rewards(steps: StepVerifier, group: Group, decode: Decode) -> tuple[tup
 
 
 def last_token(completion: Completion, position: int, decode: Decode) -> int:
-    """The index of the token that brings the character before `position`: of all its tokens, if it takes several.
+    """The index of the token that completes the character before `position`.
 
     Example:
         >>> words = {0: "1+1=", 1: "2;#", 2: "2"}

@@ -1,10 +1,10 @@
-"""What a reward function says of the completions of a group, and what follows for those it cannot judge.
+"""Verdicts on the completions of a group, and the rewards that follow from them.
 
-A function that has nothing to say gives None. On all completions of a group that means that the prompt is none of its
-business, and it is left out of the group's sums; on some of them only, those have no reward: they cannot be compared
-with the others, so they are left out of the baseline and get no advantage. A `Fault` says that the function was kept
-from judging: it ran out of time, crashed, or would not begin. It is counted, and is never a verdict unless the recipe
-says so.
+A function, which is a verifier or a reward function, gives None where it has nothing to say. If it says nothing about a
+whole group, the prompt is not its to judge, and it is left out of the group's sums. If it says nothing about some
+completions, those have no reward: they are left out of the baseline and get no advantage. A `Fault` is None with a
+reason: the function ran out of time, crashed, or refused the answer. Faults are counted; a recipe may take them for
+wrong.
 """
 
 from collections.abc import Sequence
@@ -12,27 +12,27 @@ from dataclasses import dataclass
 from math import nan
 
 FAULTS = ("timeout", "crash", "memory", "nesting", "tower", "digits", "error")
-"""Why a completion could not be judged: the worker ran out of time, died, ran out of memory, or of depth; the answer is
-a tower of powers or one that is too high, or a number of too many digits; the library failed."""
+"""Reasons of faults: the worker ran out of time, died, or ran out of memory; the answer nests too deeply, holds a tower
+of powers or a number of too many digits; the library failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A function was kept from judging a completion."""
+    """The failure of a function to judge a completion."""
 
     reason: str
     """One of `FAULTS`."""
     verdict: bool | None = None
-    """What the recipe takes it for: False, wrong; None, no verdict."""
+    """The verdict that the recipe takes it for: False for wrong, None for no verdict."""
 
 
 Verdict = bool | float | Fault | None
-"""Of a verifier True or False, of another reward function a number; None or a fault where it has neither."""
+"""True or False from a verifier, a number from a reward function; None or a fault from either."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What the functions of a recipe made of one group."""
+    """Outcomes, verdicts, single rewards and faults of the completions of one group."""
 
     outcomes: tuple[float, ...]
     right: tuple[bool, ...]
@@ -47,9 +47,9 @@ def judged(verdicts: Sequence[Sequence[Verdict]], rewards: Sequence[Sequence[flo
     Otherwise its outcome and its columns are NaN and it is not right.
 
     Args:
-        verdicts: of each function, of each completion; the verifiers' come first.
-        rewards: what each verdict is worth; None where there is none.
-        verifiers: how many of the functions are verifiers.
+        verdicts: one row for each function, one verdict for each completion; the verifiers' come first.
+        rewards: the rewards of the verdicts; None where there is none.
+        verifiers: the number of functions that are verifiers.
 
     Example:
         >>> judged([[True, False, None], [None, None, None]], [[1.0, -1.0, None], [None, None, None]], 1).outcomes

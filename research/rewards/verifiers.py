@@ -12,14 +12,14 @@ from research.types import Completion, Prompt
 
 
 class Verifier(Component):
-    """accepts (prompt, completion) or not, worth `right` or `wrong`; None if it has nothing to say."""
+    """Accepts (prompt, completion) or not, for a reward of `right` or `wrong`; None if it has nothing to say."""
 
     right: float
     """Reward of an accepted completion."""
     wrong: float
     """Reward of any other; below `right`, or 0 like it."""
     in_workers: ClassVar[bool] = False
-    """Whether it waits for processes of its own, so that a group's completions are best verified at once."""
+    """True if it waits for processes of its own, so that a group's completions are best verified at once."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,11 +32,11 @@ class Verifier(Component):
         """Look up what lies outside the recipe, so that a mistake shows before a run begins: nothing, by default."""
 
     def answer(self, completion: Completion) -> str | None:
-        """What it takes for the completion's answer, so that answers can be counted; None if it finds none."""
+        """The completion's answer as it reads it, so that answers can be counted; None if it finds none."""
         return None
 
     def reward(self, verdict: Verdict) -> float | None:
-        """What the verdict is worth; None where there is none."""
+        """The reward of the verdict; None where there is none."""
         accepted = verdict.verdict if isinstance(verdict, Fault) else verdict
         return None if accepted is None else self.right if accepted else self.wrong
 
@@ -122,11 +122,11 @@ class NumericAnswer(Worth, Verifier):
     """
 
     marker: str
-    """What stands before the answer; `\\boxed` takes a box, `<answer>` a tag, "" the last number of the text."""
+    """Text before the answer; `\\boxed` takes a box's content, `<answer>` a tag's, "" the last number of the text."""
     tolerance: float = 0.0
     """Relative, at least 0; 0 is exact."""
     closing: str = ""
-    """What ends the answer behind the marker; "" the closing tag of a marker that is a tag, or else the text's end."""
+    """Text that ends the answer; "" for the closing tag of a marker that is a tag, or else the completion's end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,7 +178,7 @@ class ChoiceAnswer(Marked, Worth, Verifier):
     """
 
     letters: str = "ABCD"
-    """The letters that there are, in capitals."""
+    """The letters of the choices, in capitals."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

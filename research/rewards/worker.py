@@ -1,10 +1,10 @@
 """The program of a worker process: it prepares one task, then answers one request after another until its parent ends.
 
-It runs by its path and imports nothing of the package, so that a worker starts in the time of what it verifies with,
-and with its memory. What it says goes through one connection; what the task prints goes where the parent's output goes.
+It runs by its path and imports nothing of the package, so a worker takes no more time and memory to start than the
+library that it verifies with. Replies go through one connection; prints of the task go to the parent's output.
 
-An alarm of the kernel bounds every request a little beyond the parent's own timeout: it ends the process even inside a
-single instruction of the interpreter and when nobody is left to kill it, so a worker never outlives its parent by more.
+An alarm of the kernel bounds every request a little beyond the parent's timeout. It ends the process even inside a
+single instruction of the interpreter, and after the parent is gone, so a worker never outlives its parent by more.
 """
 
 import asyncio
@@ -44,11 +44,11 @@ class GymAnswer(TypedDict):
 
 
 class Refused(Exception):
-    """Something the user can put right, in one sentence."""
+    """A mistake that the user can put right, in one sentence."""
 
 
 def math_verify_task() -> Task:
-    """Whether two texts are the same mathematics: `{"gold", "answer"}` → bool, by the math-verify library."""
+    """Compares two texts as mathematics, by the math-verify library."""
     from math_verify import parse, verify
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
@@ -70,7 +70,7 @@ def math_verify_task() -> Task:
 
 
 def reasoning_gym_task() -> Task:
-    """The score of an answer by its task's own scorer: `{"task", "entry", "answer"}` → a number in [0, 1]."""
+    """Scores an answer from 0 to 1, by the dataset's own scorer."""
     from reasoning_gym import get_score_answer_fn
 
     def task(request: GymAnswer) -> float:
@@ -81,7 +81,7 @@ def reasoning_gym_task() -> Task:
 
 
 def function_task(path: str) -> Task:
-    """What a user's own function says of a completion: its arguments by name → its value; async functions are run."""
+    """Calls a user's own function with its arguments by name; async functions are run to their end."""
     module, _, name = path.rpartition(".")
     function = getattr(import_module(module), name)
 

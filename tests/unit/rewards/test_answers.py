@@ -308,7 +308,7 @@ class TestCountdownAnswer:
         assert verdict(CountdownAnswer(marker="#"), "1", "#(1/3) * 3", numbers=[1, 3, 3]) is True
 
     def test_a_prompt_without_numbers(self) -> None:
-        with pytest.raises(UserError, match="CountdownAnswer needs `numbers`"):
+        with pytest.raises(UserError, match="CountdownAnswer: 0 has no `numbers` in its meta"):
             verdict(CountdownAnswer(marker="#"), "24", "#24")
 
 

@@ -269,7 +269,7 @@ class TestMathVerifyAnswer:
 
 
 def test_reasoning_gym_refuses_prompts_of_other_sources():
-    with pytest.raises(UserError, match="ReasoningGymAnswer verifies prompts of ReasoningGym, and 0 is not one"):
+    with pytest.raises(UserError, match="ReasoningGymAnswer: 0 is no prompt of ReasoningGym: take another"):
         ReasoningGymAnswer(marker="#")(prompt=Prompt(id="0", text="", answer="3"), completion=completed("#3"))
 
 
