@@ -1,4 +1,4 @@
-"""Rewards → advantages, token weights and aggregation coefficients: all that is constant in θ, once per update batch.
+"""Rewards → advantages, token weights and aggregation coefficients: everything constant in θ, once per update batch.
 
 Slots: `Advantage` (one), `TokenWeight` (a list, multiplied, so order cannot matter), `Aggregate` (one). Pure tensors,
 no gradient, computed over the whole update batch, so no batch statistic can depend on a minibatch or micro-batch.

@@ -1,4 +1,4 @@
-"""The advantage slot: what a completion's reward is worth against its group's."""
+"""The advantage slot: a completion's reward against those of its group."""
 
 from dataclasses import dataclass
 from math import inf
@@ -16,18 +16,18 @@ class Advantage(Component):
     """Â [B T]: credit after the baseline; positive raises a token's probability."""
 
     per_completion: ClassVar[bool] = True
-    """Whether every token of a completion gets the same value."""
+    """True if every token of a completion gets the same value."""
 
     @property
     def centred(self) -> bool:
-        """Whether a group whose rewards are all equal gets exactly 0."""
+        """True if a group whose rewards are all equal gets exactly 0."""
         return True
 
 
 def centred_in_group(rewards: Float[Tensor, "N G"]) -> Float[Tensor, "N G"]:
     """r − mean(r) over the group, exactly 0 where all rewards of the group are equal (float rounding included).
 
-    A reward that is NaN is none: it is in no mean, and gets 0.
+    A NaN stands for no reward: it is in no mean, and gets 0.
 
     Example:
         >>> from torch import nan, tensor
@@ -73,8 +73,8 @@ class GroupZScore(Deviation, Advantage):
 
         Â_{i,t} = (r_i − mean(r)) / (std(r) + ε)
 
-    The papers write "std" without saying which; every implementation read takes the sample one (ddof 1). ε is added
-    to the standard deviation, not under the root. A group whose rewards are all equal gets exactly 0.
+    The papers do not say which "std" they mean; every implementation that was read takes the sample one (ddof 1). ε is
+    added to the standard deviation, not under the root. A group whose rewards are all equal gets exactly 0.
 
     Args:
         rewards: shaped rewards [N G], task units; G > ddof.

@@ -75,7 +75,7 @@ class PromptMean(Aggregate):
 
     Args:
         mask: True where a token counts [B T].
-        lengths: tokens of each completion [N G]; says which rows are of one prompt, and nothing is counted by it.
+        lengths: tokens of each completion [N G]; only its shape is read, for the rows of each prompt.
 
     Returns: coefficients [B T]; they sum to 1 (to 0 if nothing counts).
 
@@ -97,7 +97,7 @@ class PromptMean(Aggregate):
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantLength(Aggregate):
-    """A token counts 1/L whatever its completion's length, so long answers are not diluted.
+    """A token counts 1/L whatever its completion's length, so the tokens of long completions count as much.
 
         c_{i,t} = 1 / (B · L),  B = the number of completions with a token that counts
 

@@ -19,8 +19,8 @@ class BatchScaled(Deviation, Advantage):
 
         Â_{i,t} = (r_i − mean_group(r)) / (std_batch(r) + ε)
 
-    The deviation is that of the rewards themselves, so it also holds how prompts differ in difficulty. A group whose
-    rewards are all equal gets exactly 0.
+    The deviation is that of the rewards themselves, so the prompts' differences in difficulty are part of it. A group
+    whose rewards are all equal gets exactly 0.
 
     Args:
         rewards: shaped rewards [N G], task units; N·G > ddof.
@@ -70,9 +70,9 @@ class BatchWhitened(Advantage):
     """
 
     baseline: Literal["none", "group"]
-    """What is subtracted before whitening: nothing, or the group's mean."""
+    """Subtracted before whitening: nothing (`none`), or the mean of the `group`."""
     weighting: Literal["completions", "tokens"]
-    """What the batch's mean and variance count: each completion once, or once for each of its tokens."""
+    """Unit of the batch's mean and variance: each completion counts once, or once for each of its tokens."""
 
     @property
     def centred(self) -> bool:
@@ -132,7 +132,7 @@ class EachZScore(Deviation, Advantage):
 
         Â_{i,t} = s_i / (std_batch(s) + ε),  s_i = Σ_k ω_k (r_{k,i} − mean_group(r_k)) / (std_group(r_k) + ε)
 
-    Summing rewards first lets the column of the largest spread decide; here each has the same. The mean of s over the
+    A sum of plain rewards is ruled by the column of the largest spread; here all have the same. The mean of s over the
     batch is 0 by construction. A group in which no column varies gets exactly 0; one whose columns merely add up to
     equal rewards need not.
 

@@ -1,4 +1,4 @@
-"""How strongly a token's log-probability and its advantage move together: what drives the policy's entropy down."""
+"""The covariance of a token's log-probability and its advantage, which drives the policy's entropy down."""
 
 import torch
 from jaxtyping import Bool, Float

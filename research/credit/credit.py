@@ -17,7 +17,7 @@ from research.types import UpdateBatch
 
 @dataclass(frozen=True, kw_only=True)
 class Credit:
-    """What each token of an update batch is worth: Â, w and c, all constant in θ."""
+    """The worth of each token of an update batch: Â, w and c, all constant in θ."""
 
     advantage: Advantage
     """Â: credit after the baseline."""
@@ -26,7 +26,7 @@ class Credit:
     aggregate: Aggregate
     """c: how much one token counts."""
     denominator: Literal["all", "kept"]
-    """Which tokens `aggregate` counts: `all` completion tokens, or only those `kept` with a weight other than 0."""
+    """Tokens that `aggregate` counts: `all` completion tokens, or only those `kept` with a weight other than 0."""
 
     def __post_init__(self) -> None:
         importance = [type(weight).__name__ for weight in self.weights if "rollout_logprobs" in weight.needs()]
@@ -36,7 +36,7 @@ class Credit:
         )
 
     def needs(self) -> frozenset[str]:
-        """The quantities that the three slots name, or for those that are computed here, what they come from."""
+        """The quantities that the three slots name; `old_logprobs` for the covariances, which are computed here."""
         named = needs_of([self.advantage, *self.weights, self.aggregate])
         computed = {"advantages", "covariances", "covariance_rank"}
         return (named - computed) | ({"old_logprobs"} if named & computed - {"advantages"} else set())
@@ -48,7 +48,9 @@ class Credit:
         rewards = batch.quantities.get("rewards")
         if rewards is not None and rewards.isnan().any() and not advantages.isfinite().all():
             name = type(self.advantage).__name__
-            raise UserError(f"{name} does not leave out completions without a reward: take `unverified: wrong`")
+            raise UserError(
+                f"{name} does not leave out completions without a reward: set `unverified: wrong` in the verifiers"
+            )
         credited = batch.with_quantities(advantages=advantages)
         if "old_logprobs" in batch.quantities:
             credited = credited.with_quantities(**covariance_quantities(batch["old_logprobs"], advantages, mask))

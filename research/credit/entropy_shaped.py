@@ -1,9 +1,9 @@
 """Advantages of rewards that are shaped by entropy: right completions earn more where the policy was unsure.
 
-The paper's equations leave several readings open. Each is a setting without a default: over what entropies are
-compared (`entropy_scope`), over what shaped rewards are normalized (`norm_scope`, `norm_set`), what bounds an entropy
-(`entropy_clamp`), which mean entropies are compared with (`mean`), where shaping terms enter (`shaping`) and what
-becomes of a group that is all right or all wrong (`dead_groups`). `decisions/0008` says which to take.
+The paper's equations leave several readings open. Each is a setting without a default: the entropies that are compared
+(`entropy_scope`), the shaped rewards that are normalized together (`norm_scope`, `norm_set`), the bounds of an entropy
+(`entropy_clamp`), the mean that it is compared with (`mean`), the place of shaping terms (`shaping`) and the treatment
+of a group that is all right or all wrong (`dead_groups`). `decisions/0008` says which to take.
 """
 
 from dataclasses import dataclass
@@ -118,15 +118,15 @@ class EntropyShapedTokens(EntropyShaping, Advantage):
 
 @dataclass(frozen=True, kw_only=True)
 class EntropyShapedSequences(EntropyShaping, Advantage):
-    """GRPO-S: the same of whole completions, by the mean entropy of their tokens.
+    """GRPO-S: a completion's shaped reward, by the mean entropy of its tokens, normalized.
 
         Â_i = (r̂_i − mean(R̂)) / (std(R̂) + ε),  Ĥ_i = mean_t H_{i,t}
         r̂_i = β1 + β2 · Ĥ_i / Σ_k Ĥ_k · n            if o_i is right
         r̂_i = −β1 − β2 · (1/Ĥ_i) / Σ_k (1/Ĥ_k) · m   if o_i is wrong
 
-    k runs over the n right (m wrong) completions. β1 and β2 are called α1 and α2 here, as in `EntropyShapedTokens`,
-    whose choices hold here too. With `mean: geometric`, Ĥ_i stays the arithmetic mean of its tokens and is compared
-    with the geometric mean over completions (UNCONFIRMED: read from the token form of appendix C).
+    k runs over the n right (m wrong) completions. β1 and β2 are called α1 and α2 here, and the choices of
+    `EntropyShapedTokens` hold here too. With `mean: geometric`, Ĥ_i stays the arithmetic mean of its tokens and is
+    compared with the geometric mean over completions (UNCONFIRMED: read from the token form of appendix C).
 
     Args:
         right: whether every verifier accepted the completion [N G].

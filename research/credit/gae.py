@@ -1,4 +1,4 @@
-"""The advantage that a critic gives."""
+"""The advantage from a critic's values."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,9 +22,9 @@ def generalized_advantage(
     gamma: float,
     lam: float,
 ) -> Float[Tensor, "B T"]:
-    """The generalized advantage as it is, float32, 0 on padding; plus `values` it is the critic's target.
+    """The generalized advantage, not whitened, float32, 0 on padding; added to `values` it is the critic's target.
 
-    It is 0 too where a completion's reward is NaN, which is none: the critic then learns nothing from it.
+    It is also 0 in a completion whose reward is NaN, which could not be judged: the critic learns nothing from it.
 
         δ_t = r_t + γ V_{t+1} − V_t,  A_t = δ_t + γλ A_{t+1},  V = A = 0 after the last token
 
@@ -90,9 +90,9 @@ class GAE(Advantage):
     gamma: float = 1.0
     """γ, the discount a token, in [0, 1]. PPO: 0.99; verl: 1."""
     lam: float = 1.0
-    """λ, in [0, 1]: 0 trusts the critic's next value, 1 only what was earned. PPO: 0.95; verl: 1."""
+    """λ, in [0, 1]: 0 trusts the critic's next value, 1 only the rewards. PPO: 0.95; verl: 1."""
     whiten: bool
-    """Whether the advantages are whitened over the batch's tokens."""
+    """True to whiten the advantages over the batch's tokens."""
 
     def __post_init__(self) -> None:
         require(0 <= self.gamma <= 1, f"GAE: gamma is in [0, 1], got {self.gamma}")

@@ -15,7 +15,7 @@ class CorrectOnly(Advantage):
 
         Â_{i,t} = 1[ o_i is right ]
 
-    Completions of the policy as it is make it Online RFT; of the policy that training began from, RFT.
+    With completions of the current policy it is Online RFT; with those of the policy that training began from, RFT.
 
     Args:
         right: whether every verifier accepted the completion [N G].

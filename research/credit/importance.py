@@ -62,7 +62,7 @@ class TruncatedImportance(TokenWeight):
     cap: float
     """C, a ratio; at least 1. verl: 2 by default; it advises 1.5 to 5 for tokens, 2 to 10 for completions."""
     level: Literal["token", "sequence"]
-    """Whose importance: each token's own, or the whole completion's on all its tokens."""
+    """`token`: each token has its own importance; `sequence`: all tokens have their completion's."""
 
     def __post_init__(self) -> None:
         require(self.cap >= 1, f"TruncatedImportance: cap is a ratio, at least 1, got {self.cap}")
@@ -110,7 +110,7 @@ class MaskedImportance(TokenWeight):
     high: float
     """The greatest importance that counts, a ratio; at least 1. TRL's example: 2; OpenRLHF's: 5."""
     level: Literal["token", "sequence"]
-    """Whose importance: each token's own, or the whole completion's on all its tokens."""
+    """`token`: each token has its own importance; `sequence`: all tokens have their completion's."""
 
     def __post_init__(self) -> None:
         require(

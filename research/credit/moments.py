@@ -1,7 +1,7 @@
 """Deviations over the values that count, and reward-to-go: shared by the advantages that look beyond a group's rewards.
 
-A reward that is NaN is none: its completion could not be judged. It counts in no mean and no deviation, and its
-advantage is 0. Computed in float64: shaped and whitened rewards are small differences of numbers near 1.
+A NaN stands for no reward: its completion could not be judged. It counts in no mean and no deviation, and its advantage
+is 0. `z_scores` and `whitened` compute in float64: shaped rewards are small differences of numbers near 1.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from research.component import Settings, require
 ROUNDING = 1e-12
 """A relative spread below this is float64 rounding: the values count as equal."""
 VARIANCE_EPS = 1e-8
-"""What whitening adds to the variance, under the root, as in verl."""
+"""Added to the variance in whitening, under the root, as in verl."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def whitened(
 def deviation(
     rewards: Float[Tensor, "*shape"], dims: tuple[int, ...], correction: int
 ) -> Float[Tensor, "*shape_without_dims"]:
-    """The standard deviation along `dims`, kept as axes of size 1, of the rewards that there are.
+    """The standard deviation along `dims`, kept as axes of size 1, of the rewards that are not NaN.
 
     Example:
         >>> from torch import nan, tensor
@@ -92,7 +92,7 @@ def deviation(
 
 
 def to_go(values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """Σ_{k ≥ t} x_k: what is still to come at token t, its own value included.
+    """Σ_{k ≥ t} x_k: the sum of the values still to come at token t, its own included.
 
     Example:
         >>> from torch import tensor
@@ -103,6 +103,6 @@ def to_go(values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
 
 
 def _all_equal(x: Float[Tensor, "*shape"], counts: Bool[Tensor, "*shape"], dims: tuple[int, ...]) -> Tensor:
-    """Whether the values that count are equal along `dims` but for rounding; so are none, and one."""
+    """True where the values that count are equal along `dims`, but for rounding; also for one value or none."""
     low, high = x.where(counts, inf).amin(dims, keepdim=True), x.where(counts, -inf).amax(dims, keepdim=True)
     return high - low <= ROUNDING * low.abs()

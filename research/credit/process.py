@@ -23,7 +23,7 @@ class ProcessZScore(Deviation, Advantage):
     Args:
         step_rewards: a step's reward on its last token, 0 elsewhere [B T], task units.
         step_ends: True on the last token of a step [B T].
-        lengths: tokens of each completion [N G]; says which rows are a group.
+        lengths: tokens of each completion [N G]; only its shape is read, for the rows of each group.
         mask: True where a completion token counts [B T].
 
     Returns: advantages [B T], sums of standard deviations, 0 on padding.

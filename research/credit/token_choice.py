@@ -1,4 +1,4 @@
-"""Token weights that choose among the update batch's tokens: by entropy, or by what they do to the entropy."""
+"""Token weights that choose among the update batch's tokens: by entropy, or by their effect on the entropy."""
 
 from dataclasses import dataclass
 from math import ceil, inf
@@ -54,14 +54,14 @@ class TopEntropy(TokenWeight):
 
 @dataclass(frozen=True, kw_only=True)
 class CovarianceBand(TokenWeight):
-    """Clip-Cov: a few random ones of the tokens that would drive the entropy down do not train.
+    """Clip-Cov: a few tokens, at random among those that would drive the entropy down, do not train.
 
         w_{i,t} = 0 for max(1, ⌊ share · Σ_k |o_k| ⌋) random tokens with low ≤ Cov_{i,t} ≤ high, else 1
 
-    Random are those with the smallest `uniform` among the eligible; if fewer are eligible, all of them. Two deviations:
-    the covariance is taken once, at the rollout's policy, where the paper takes it anew at each minibatch; and a token
-    that the surrogate would clip anyway is as eligible as others, where verl takes it out. The paper detaches the
-    chosen tokens, which is the same gradient as a weight of 0 and another value.
+    The eligible tokens with the smallest `uniform` are chosen; all of them if there are too few. Two deviations: the
+    covariance is taken once, at the rollout's policy, and not anew at each minibatch; and a token that the surrogate
+    would clip anyway is eligible too, where verl takes it out. The paper detaches the chosen tokens, which has the same
+    gradient as a weight of 0, but another value.
 
     Args:
         covariances: each token's part of the covariance of log-probability and advantage [B T], nats times its unit.

@@ -25,7 +25,7 @@ class SkipConflicts(TokenWeight):
     Args:
         advantages: Â [B T].
         token_ids: the completions' tokens [B T].
-        lengths: completion tokens [N G]; says which rows are a group.
+        lengths: completion tokens [N G]; only its shape is read, for the rows of each group.
         mask: True where a completion token counts [B T].
 
     Returns: weights [B T] in {0, 1, amplify}, 0 on padding.
@@ -74,8 +74,8 @@ class SkipHighEntropy(TokenWeight):
 
         w_{i,t} = δ_i = 1[ 1/|o_i| Σ_t H_{i,t} ≤ limit ]
 
-    The paper takes δ = 1 throughout where the policy's entropy is above the limit from the start: leave this weight out
-    of a recipe that starts there.
+    The paper sets δ = 1 where the policy's entropy is above the limit from the start: leave this weight out of a recipe
+    that starts there.
 
     Args:
         entropies: the policy's that sampled [B T], nats.

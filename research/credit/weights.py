@@ -18,7 +18,7 @@ class SkipTruncated(TokenWeight):
 
         w_{i,t} = 0 if o_i was truncated, else 1
 
-    Whether its tokens still count in the denominators is `credit.denominator`'s to say.
+    `credit.denominator` decides whether its tokens still count in the denominators.
 
     Args:
         mask: True where a completion token counts [B T].

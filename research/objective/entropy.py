@@ -83,13 +83,13 @@ class AdaptiveEntropyBonus(Entropy):
         bonus_{i,t} = max(α, 0) · H_{i,t}
         |α| ← min(|α| + Δ, largest) if the step's mean entropy ≤ target, else max(|α| − Δ, 0), and α = −|α|
 
-    The report applies its coefficient only while the entropy is at or below the target, and goes on adapting it: a
-    negative α is a coefficient that waits. The entropy of the step before decides, as in TRL; the report measures the
-    step's own. The report was read from a summary and from TRL.
+    The report applies its coefficient only while the entropy is at or below the target, and adapts it all the time: a
+    negative α stands for a coefficient that is not applied. The entropy of the step before decides, as in TRL; the
+    report measures the step's own. The report was read from a summary and from TRL.
 
     Args:
         entropies: the policy's, now, with gradient [B T], nats.
-        entropy_coefficient: α [], what `adapt` made of it over the steps before.
+        entropy_coefficient: α [], as `adapt` left it after the step before.
 
     Returns: bonuses [B T], in α·nats.
 
@@ -108,7 +108,7 @@ class AdaptiveEntropyBonus(Entropy):
     target: float
     """The mean entropy a token to hold, nats; above 0. TRL: 0.2."""
     step: float = 0.005
-    """Δ, what the coefficient rises or falls by at a step; above 0."""
+    """Δ, the change of the coefficient at a step; above 0."""
     initial: float = 0.0
     """The coefficient of the first step, before an entropy has been measured; in [0, largest]."""
     largest: float = 1.0
@@ -129,7 +129,7 @@ class AdaptiveEntropyBonus(Entropy):
         return self.initial
 
     def adapt(self, coefficient: float, entropy: float) -> float:
-        """The next step's coefficient: raised while the entropy is at or below the target, else lowered, to wait."""
+        """The next step's coefficient: raised while the entropy is at most the target, else lowered and not applied."""
         if entropy <= self.target:
             return min(abs(coefficient) + self.step, self.largest)
         return -max(abs(coefficient) - self.step, 0.0)

@@ -1,4 +1,4 @@
-"""Penalties that know the policy that sampled: one is corrected for it, one keeps the policy near it."""
+"""Penalties that read the log-probabilities of the policy that sampled, as a correction or as a reference."""
 
 from dataclasses import dataclass
 

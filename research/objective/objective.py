@@ -18,7 +18,7 @@ from research.objective.surrogate import Surrogate
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What the objective is made of, per token [B T]."""
+    """The terms of the objective, per token [B T], and the loss."""
 
     ratio: Float[Tensor, "B T"]
     gain: Float[Tensor, "B T"]
@@ -61,11 +61,11 @@ class Objective:
 
     @property
     def gain_only(self) -> bool:
-        """Whether a completion without advantage has no part in J: its gain is 0, and nothing else is added."""
+        """True if a completion without advantage has no part in J: its gain is 0, and no penalty or bonus is added."""
         return isinstance(self.kl, NoKL) and isinstance(self.entropy, NoBonus)
 
     def needs(self) -> frozenset[str]:
-        """The quantities that the five slots name, but for `ratio`, which is computed here."""
+        """The quantities that the five slots name, except `ratio`, which is computed here."""
         return needs_of([self.ratio, self.surrogate, *self.gates, self.kl, self.entropy]) - {"ratio"}
 
     def __call__(self, quantities: Mapping[str, Tensor]) -> Terms:

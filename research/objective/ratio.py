@@ -22,7 +22,7 @@ class Ratio(Component):
     """ρ [B T] > 0: the probability ratio that the surrogate reads."""
 
     per_completion: ClassVar[bool] = False
-    """Whether every token of a completion gets the same ratio, whose gradient reaches all of them."""
+    """True if every token of a completion gets the same ratio, whose gradient reaches all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,8 +60,8 @@ class GeometricClip(Surrogate):
 
         s_{i,t} = Â_i · exp( 1/|o_i| Σ_t sgn(Â_i) · min( sgn(Â_i) log ρ_{i,t}, b ) )
 
-    The paper clamps sgn(Â) log ρ to [−b, b] and takes the smaller of clamped and not: what is left of it is the bound
-    above, so there is one b. verl clamps log ρ instead, which is the same while its two bounds are equal. Every token
+    The paper clamps sgn(Â) log ρ to [−b, b] and takes the smaller of clamped and not; only the bound above is left of
+    that, so there is one b. verl clamps log ρ instead, which is the same while its two bounds are equal. Every token
     has its completion's gain, so that under `SequenceMean` J is the paper's mean over completions.
 
     Args:

@@ -1,4 +1,4 @@
-"""The surrogate slot: what one token contributes to the objective."""
+"""The surrogate slot: one token's contribution to the objective."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,9 +14,9 @@ class Surrogate(Component):
     """s(ρ, Â) [B T]: one token's gain, to be maximized."""
 
     token_ratio_only: ClassVar[bool] = False
-    """Whether the equation is written for the ratios of single tokens."""
+    """True if the equation is written for the ratios of single tokens."""
     per_completion: ClassVar[bool] = False
-    """Whether the equation is written for one advantage a completion."""
+    """True if the equation is written for one advantage a completion."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Other bounds on the ratio than the clip's: a floor for what is punished, bounds by probability, a soft gate."""
+"""Other bounds on the ratio than the clip's: a floor for punished tokens, bounds by probability, a soft gate."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -113,7 +113,7 @@ class SigmoidGate(Surrogate):
         ratio: ρ [B T].
         advantages: Â [B T].
 
-    Returns: gains [B T], in units of the advantage; 2 Â / τ on policy, so a value is not to be compared with a clip's.
+    Returns: gains [B T], in units of the advantage; 2 Â / τ on policy, so not comparable with a clip's.
 
     Raises: ValueError if a temperature is not above 0.
 
