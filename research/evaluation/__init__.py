@@ -1,4 +1,4 @@
-"""How good the policy is on held-out prompts: avg@k and pass@k, item by item."""
+"""The policy's accuracy on held-out prompts: avg@k and pass@k, item by item."""
 
 from research.evaluation.estimators import avg_at_k, pass_at_k
 from research.evaluation.evaluation import Evaluation

@@ -18,19 +18,19 @@ class Change:
     before: float
     after: float
     difference: Interval
-    """After less before, interval over items."""
+    """After less before, with its interval over items."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What changed from one record to another."""
+    """The differences between two records."""
 
     changes: list[Change]
-    """Accuracy first."""
+    """One for each measure, accuracy first."""
     p: float
-    """Of the accuracies being the same, two-sided."""
+    """Two-sided p of equal accuracies."""
     test: str
-    """How p was computed."""
+    """The name of the test that gave p."""
     gained: list[str]
     """Prompts whose accuracy is higher after."""
     lost: list[str]

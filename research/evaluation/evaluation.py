@@ -1,4 +1,4 @@
-"""How held-out prompts are sampled and scored."""
+"""Sampling and scoring of held-out prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from research.evaluation.estimators import avg_at_k, pass_at_k
 from research.types import Group
 
 SAMPLED_PROMPTS, SAMPLED_COMPLETIONS = 8, 2
-"""How many completions of an evaluation are kept as text."""
+"""The prompts, and the completions of each, that an evaluation keeps as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Evaluation:
     top_p: float = 1.0
     """In (0, 1]. DAPO evaluates at 0.7."""
     top_k: int = 0
-    """Samples from this many tokens: 1 is greedy, 0 keeps all."""
+    """The number of most probable tokens that are sampled from: 1 is greedy, 0 keeps all."""
     max_completion_tokens: int | None = None
     """A completion is cut here; null takes the rollouts' limit."""
 
@@ -43,7 +43,7 @@ class Evaluation:
         )
 
     def metrics(self, groups: Sequence[Group]) -> dict[str, float]:
-        """avg@k, pass@k, and what the completions looked like."""
+        """avg@k, pass@k, truncation and lengths, by metric name."""
         k = self.completions_per_prompt
         right = [sum(group.right) for group in groups]
         completions = [(c, ok) for group in groups for c, ok in zip(group.completions, group.right, strict=True)]
@@ -64,7 +64,7 @@ class Evaluation:
         return measures
 
     def items(self, groups: Sequence[Group]) -> list[dict[str, str | int]]:
-        """For each prompt: its id, how many of k completions were right, how many were truncated."""
+        """Each prompt's id, and the numbers of its completions: all, right and truncated ones."""
         return [
             {
                 "prompt": group.prompt.id,
@@ -76,7 +76,7 @@ class Evaluation:
         ]
 
     def samples(self, groups: Sequence[Group]) -> list[dict[str, str | int]]:
-        """The first completions of the first prompts, as a person reads them: the same prompts each time."""
+        """The first completions of the first prompts, for a person to read; the same prompts each time."""
         return [
             {
                 "prompt": group.prompt.text,

@@ -1,4 +1,4 @@
-"""How papers sample what they report: evaluation settings by name."""
+"""Evaluation settings of papers, by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ class Protocol:
     completions_per_prompt: int
     """k."""
     temperature: float
-    """Of sampling; no influence on a greedy protocol."""
+    """Temperature of sampling; without influence where it is greedy."""
     top_p: float
-    """Nucleus."""
+    """Probability mass that is sampled from."""
     top_k: int
     """1 is greedy, 0 keeps all tokens."""
     max_completion_tokens: int
     """A completion is cut here."""
     seeds: int
-    """How many seeds the source averages over, or asks for."""
+    """The number of seeds that the source averages over, or asks for."""
     source: str
-    """Where it is written."""
+    """The publication that states the settings."""
 
     def overrides(self) -> dict[str, int | float]:
         """The recipe keys that it sets."""
@@ -62,4 +62,4 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "AIME and AMC, 3 elsewhere (arXiv:2504.07086)",
     ),
 }
-"""By name."""
+"""Every protocol, by the name that `--protocol` takes."""

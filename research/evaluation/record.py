@@ -1,4 +1,4 @@
-"""An evaluation as it is kept: how it was sampled, and every completion with its verdict."""
+"""The record of an evaluation: its settings, and every completion with its verdict."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,18 +22,18 @@ class CompletionRow(TypedDict):
 
     text: str
     tokens: int
-    """Its length."""
+    """The number of its tokens."""
     truncated: bool
     right: bool
     answer: str | None
-    """None if it gives none."""
+    """None if no answer is found."""
 
 
 class ItemRow(TypedDict):
     """The completions of one prompt at one seed, as plain data."""
 
     seed: int
-    """Of the sampling."""
+    """The seed of the sampling."""
     prompt: str
     """The prompt's id."""
     text: str
@@ -47,9 +47,9 @@ def item_of(group: Group, seed: int, answer: Callable[[Completion], str | None])
     """One prompt's completions at one seed.
 
     Args:
-        group: verified.
-        seed: of the sampling.
-        answer: what a completion answers; None where it answers nothing.
+        group: a verified group.
+        seed: the seed of its sampling.
+        answer: gives a completion's answer, or None.
     """
     return {
         "seed": seed,
@@ -74,8 +74,8 @@ class Record:
     """Every completion of n items, k completions each, at each of S seeds."""
 
     settings: Mapping[str, Any]
-    """How they were sampled, and of what; `IDENTITY` names those that make two records comparable. `metrics` holds each
-    seed's, as a run logs them."""
+    """The settings of sampling, the policy and its recipe; `IDENTITY` names those that make two records comparable.
+    `metrics` holds each seed's metrics, as a run logs them."""
     items: Sequence[ItemRow]
     """One for each seed and item, seed by seed, items in the same order."""
 
@@ -91,7 +91,7 @@ class Record:
 
     @property
     def completions(self) -> list[CompletionRow]:
-        """All of them."""
+        """Every completion, item by item."""
         return [completion for item in self.items for completion in item["completions"]]
 
     def right(self) -> Float[np.ndarray, "S n k"]:
@@ -99,7 +99,7 @@ class Record:
         return self.each(lambda completion: float(completion["right"]))
 
     def each(self, value: Callable[[CompletionRow], float]) -> Float[np.ndarray, "S n k"]:
-        """A number of every completion."""
+        """The value of every completion."""
         values = [[value(completion) for completion in item["completions"]] for item in self.items]
         return np.array(values, dtype=float).reshape(len(self.seeds), len(self.prompts), -1)
 

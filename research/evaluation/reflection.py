@@ -1,4 +1,4 @@
-"""Whether a completion looks back at its own work."""
+"""Signs that a completion looks back at its own work."""
 
 import re
 
@@ -18,10 +18,10 @@ SELF_CHECK = re.compile(
 
 
 def reflects(text: str) -> bool:
-    """Whether the text doubts or begins again.
+    """True if the text doubts or begins again.
 
-    A list of words finds words: it cannot tell a useful doubt from a habit. Dr. GRPO found such words in base models
-    before any reinforcement learning, so compare with the start.
+    It looks for words, so it cannot tell a useful doubt from a habit. Dr. GRPO found such words in base models before
+    any reinforcement learning: compare with the policy before training.
 
     Source: Liu et al. 2025, Dr. GRPO, who count by keywords and by a model's judgement (arXiv:2503.20783); the
     list here is this project's.
@@ -34,7 +34,7 @@ def reflects(text: str) -> bool:
 
 
 def checks_itself(text: str) -> bool:
-    """Whether the text announces a check of its own result.
+    """True if the text announces a check of its own result.
 
     Example:
         >>> checks_itself("Let me verify this: 3 + 4 = 7."), checks_itself("3 + 4 = 7.")

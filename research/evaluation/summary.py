@@ -1,4 +1,4 @@
-"""What an evaluation says, and how sure it is."""
+"""The summary of an evaluation, with intervals."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,16 +34,16 @@ NOTES: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Uncertainty:
-    """Where the standard error of an accuracy comes from."""
+    """The two sources of an accuracy's standard error."""
 
     items: float
-    """From which items were asked: it stays however often each is sampled."""
+    """Standard error from the choice of items; it stays however often each is sampled."""
     sampling: float
-    """From the luck of the completions drawn: it goes down with k and with seeds."""
+    """Standard error from the completions drawn; it goes down with k and with seeds."""
 
     @property
     def total(self) -> float:
-        """Of the mean over items drawn anew, completions included."""
+        """Standard error of the mean over new items with new completions."""
         return sqrt(self.items**2 + self.sampling**2)
 
 
@@ -73,7 +73,7 @@ def uncertainty(right: Float[np.ndarray, "n K"]) -> Uncertainty:
 def vote(completions: Sequence[CompletionRow]) -> float:
     """cons@k of one item: the probability that the most frequent answer, ties drawn by lot, is right.
 
-    A completion that answers nothing has no vote; if none answers, the item is wrong.
+    A completion without an answer has no vote; without any vote the item is wrong.
 
     Source: Wang et al. 2022, self-consistency (arXiv:2203.11171).
 
@@ -98,7 +98,7 @@ class Measured:
     interval: Interval
     """The value, and its interval over items, where it has one."""
     note: str = ""
-    """What the value is of."""
+    """Unit or origin of the value."""
 
 
 def summarize(record: Record) -> list[Measured]:

@@ -1,4 +1,4 @@
-"""Seeds crossed with items: where the variance lies, and the interval for new seeds and new items."""
+"""Seeds crossed with items: the sources of the variance, and the interval for new seeds and new items."""
 
 from dataclasses import dataclass
 from math import nan, sqrt
@@ -15,13 +15,13 @@ class VarianceSplit:
     """Variances of a score, or of a difference of two, at one seed and item, in the score's unit squared."""
 
     items: float
-    """Between items: some are harder, or gain more."""
+    """Variance between items: some are harder, or gain more."""
     seeds: float
-    """Between seeds, over all items alike: training runs end higher or lower."""
+    """Variance between seeds, on all items alike: training runs end higher or lower."""
     interaction: float
-    """Of an item at a seed beyond both: runs learn different items."""
+    """Variance of an item at a seed beyond both: runs learn different items."""
     sampling: float
-    """From the luck of the completions drawn."""
+    """Variance from the completions drawn."""
     negative: tuple[str, ...]
     """The parts that were estimated below 0 and are set to 0."""
     n_seeds: int
@@ -29,7 +29,7 @@ class VarianceSplit:
 
     @property
     def of_mean(self) -> dict[str, float]:
-        """The part that each contributes to the variance of the mean over seeds and items."""
+        """Each part's contribution to the variance of the mean over seeds and items."""
         runs = self.n_seeds * self.n_items
         return {
             "items": self.items / self.n_items,

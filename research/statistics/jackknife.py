@@ -1,4 +1,4 @@
-"""Intervals over seeds of what is not a mean: the interquartile mean, the probability of improvement."""
+"""Intervals over seeds of the interquartile mean and of the probability of improvement."""
 
 from collections.abc import Callable
 from math import nan
@@ -48,7 +48,7 @@ def iqm_gain(cell: Float[np.ndarray, "S n"], reference: Float[np.ndarray, "S n"]
 
 
 def improvement(cell: Float[np.ndarray, "S n"], reference: Float[np.ndarray, "S n"]) -> Interval:
-    """Probability of improvement: that on an item a run of the cell is better than a run of the reference.
+    """Probability of improvement: the chance that on an item a run of the cell is better than one of the reference.
 
         P = 1/n Σ_i 1/S² Σ_{s,s'} ( 1[x_{s,i} > y_{s',i}] + ½ 1[x_{s,i} = y_{s',i}] )
 

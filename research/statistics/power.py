@@ -1,4 +1,4 @@
-"""What a number of seeds can find: power and least detectable gain of a paired comparison."""
+"""Power and least detectable gain of a paired comparison, for a number of seeds."""
 
 from math import nan
 

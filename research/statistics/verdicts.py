@@ -1,4 +1,4 @@
-"""Whether a gain of ours points the way the paper's does."""
+"""The direction of our gain against the paper's."""
 
 from math import isnan
 from typing import Literal
@@ -9,7 +9,7 @@ Verdict = Literal["same direction", "opposite", "undecided", "no counterpart"]
 
 
 def verdict(gain: Interval, paper_gain: float | None) -> Verdict:
-    """Whether our gain points the way the paper's does.
+    """Compare the direction of our gain with the paper's.
 
     Args:
         gain: our paired gain; positive is better.
