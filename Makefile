@@ -10,13 +10,21 @@ export HF_HUB_OFFLINE ?= 1
 # A library is compiled to byte code when it is first imported, once; where Python may write none, by every process anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-slow test-vllm mutate lint format bench ui clean
+# At most four, however many cores there are: each imports the package and collects all tests anew.
+WORKERS = -n auto --maxprocesses 4
+
+.PHONY: quickstart test test-process test-slow test-vllm mutate lint format bench ui clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/research ablate experiments/ablations/dapo_ladder.yaml --seeds 0,1,2 --output results/quickstart
 
+# What to run while you work: no test starts a process that lasts.
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -q $(WORKERS) --dist worksteal --durations=15 --durations-min=2
+
+# Worker processes, ranks, servers, databases and whole studies. A file's tests share them, so they stay together.
+test-process: $(VENV)/.installed-dev
+	$(BIN)/pytest -q $(WORKERS) --dist loadfile -m 'process and not slow and not gpu and not vllm'
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -m slow

@@ -136,5 +136,8 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """LightningCLI remarks on pytest's own command line."""
+    """Guard against processes; and LightningCLI remarks on pytest's own command line."""
+    from process_guard import ProcessGuard  # not for processes that import this module for `Contains`
+
+    config.pluginmanager.register(ProcessGuard())
     config.addinivalue_line("filterwarnings", "ignore:LightningCLI's args parameter")

@@ -131,6 +131,7 @@ class TestSlurm:
         with make_executor("slurm", resources) as executor:
             yield executor
 
+    @pytest.mark.process
     def test_a_job_is_stopped_by_its_scheduler_and_submitted_again(
         self, executor: Executor, recipe: Callable[..., Recipe], tmp_path: Path
     ) -> None:
@@ -249,6 +250,7 @@ def kill_within_a_cell(study: Study, process: Popen) -> str:
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("importable")
 def test_a_study_on_ray_whose_worker_is_killed_within_a_cell(
     small: Callable[..., dict[str, Any]], tmp_path: Path

@@ -19,7 +19,7 @@ from research.ablation.stores import Stores
 from research.errors import UserError
 from research.tracking import Tracker, merged_steps
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+pytestmark = [pytest.mark.process, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
 GRACE = 2.0
 
 

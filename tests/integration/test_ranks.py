@@ -18,6 +18,7 @@ from research.runs.fit import fit
 from research.tracking import merged_steps
 from research.training.ranks import Ranks
 
+pytestmark = pytest.mark.process
 TESTS, ROOT = Path(__file__).parents[1], Path(__file__).parents[2]
 LORA = {"model.policy.lora": {"rank": 2, "alpha": 4.0}}
 

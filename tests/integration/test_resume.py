@@ -313,6 +313,7 @@ def killed(whole: dict[str, tuple[Recipe, Path]], tmp_path_factory: pytest.TempP
     return folder, process.returncode
 
 
+@pytest.mark.process
 def test_a_killed_process_is_continued_by_another(
     killed: tuple[Path, int], whole: dict[str, tuple[Recipe, Path]]
 ) -> None:

@@ -16,6 +16,7 @@ from research.recipe import Recipe
 from research.runs.fit import fit
 from research.tracking import merged_steps
 
+pytestmark = pytest.mark.process
 UNEQUAL = ("rollouts/server_restarts", "cost/peak")
 """What may differ: how often the server was restarted, and how much memory that took."""
 

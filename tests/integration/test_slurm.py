@@ -18,7 +18,7 @@ from research.recipe import Recipe
 from research.tracking import merged_steps
 
 pytest.importorskip("submitit")
-pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+pytestmark = [pytest.mark.process, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
 
 
 @pytest.fixture

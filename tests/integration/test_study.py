@@ -15,6 +15,8 @@ from studies import FACTORS, LEVELS, RUNS, Study, check_records, read_rows, writ
 
 from research.tracking import merged_steps
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_stores() -> Iterator[None]:

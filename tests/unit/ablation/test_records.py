@@ -362,6 +362,7 @@ class TestView:
 
 
 class TestWorker:
+    @pytest.mark.process
     def test_one_that_is_killed_says_so(self, tmp_path: Path) -> None:
         worker = Worker(threads=1, gpus=None)
         worker.give(Job(run="some-run", config={}, folder=tmp_path))

@@ -102,6 +102,7 @@ def test_costs_leave_out_what_nobody_spent_and_say_the_runs(folder: Path) -> Non
     assert "_" not in "".join(row[0] for row in shown.table.rows[2:])
 
 
+@pytest.mark.process
 @pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("width", ["345pt", "397pt"])
 def test_it_compiles_without_a_line_too_long(folder: Path, tmp_path: Path, width: str) -> None:

@@ -93,6 +93,7 @@ class TestPool:
         assert not alive(worker.process.pid)
         assert pool({"completion": "fine"}, PATIENT) == Reply("value", 1.0)
 
+    @pytest.mark.process
     def test_waiting_for_a_worker_is_not_counted(self, pool: Pool) -> None:
         """One worker, six requests, of which each second one hangs: the others wait longer than the timeout."""
         texts = ["hang", "fine"] * 3
@@ -152,6 +153,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.process
 def test_workers_do_not_outlive_a_parent_that_is_killed():
     """Not even one that is deep in a computation: the kernel's alarm ends it."""
     seconds = 1.0
@@ -299,6 +301,7 @@ class TestFunctions:
         skipped = Prompt(id="0", text="", answer="b", meta={"skip": True})
         assert verifier(prompt=skipped, completion=completed("abc")) is None
 
+    @pytest.mark.process
     def test_a_group_is_judged_by_several_processes_at_once(self) -> None:
         """Each hangs until its timeout; if they took turns, the second would only then begin."""
         texts = ["hang"] * 2

@@ -383,6 +383,7 @@ class TestSync:
         assert not left.exists()
 
 
+@pytest.mark.process
 class TestRestart:
     @pytest.fixture
     def sampler(self, policy: Policy, make: Callable[..., VLLMServerSampler]) -> VLLMServerSampler:
