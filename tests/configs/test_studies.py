@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXPERIMENTS, parsed
+from conftest import EXPERIMENTS, parse_once, parsed
 
 from research.ablation.nodes import differences
 from research.ablation.plan import Plan, make_plan
@@ -20,8 +20,10 @@ LADDER = EXPERIMENTS / "ablations" / "dapo_ladder.yaml"
 
 @cache
 def planned(path: Path) -> Plan:
-    """The study's plan; planning composes and parses every cell."""
-    return make_plan(read_study(path), Path("nowhere"))
+    """The study's plan; planning composes every cell and parses it, once where several studies have it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("research.ablation.plan.parse", parse_once)
+        return make_plan(read_study(path), Path("nowhere"))
 
 
 class TestEveryStudy:

@@ -271,10 +271,16 @@ class TestDevices:
 
 
 class TestParts:
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def work(self, recipe: Callable[..., Recipe]) -> Callable[..., Workload]:
+        """What a recipe asks of a device; its module is constructed once."""
+        made: dict[str, Any] = {}
+
         def make(name: str, changes: Mapping[str, Any] | None = None, **settings: Any) -> Workload:
-            module, data = constructed(recipe(name, changes))
+            recipe_ = recipe(name, changes)
+            if recipe_.digest not in made:
+                made[recipe_.digest] = constructed(recipe_)
+            module, data = made[recipe_.digest]
             return Workload(module=module, data=data, **{"prompt": 8, "device": A100, **settings})
 
         return make
