@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from conftest import DYNAMIC, EXPERIMENTS, parsed, replaced
+from digests import RECIPES, ROOT, recorded
 
 from research.errors import UserError
 from research.recipe import Recipe, parse
 from research.recipe_file import overlay, override, read_recipe
 from research.yaml_file import read_yaml
 
-RECIPES = sorted([*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "models").glob("*.yaml")])
 HARDWARE = sorted((EXPERIMENTS / "hardware").glob("*.yaml"))
 SLOTS = (
     "model.rollouts.sampler",
@@ -77,6 +77,17 @@ class TestEveryRecipe:
         recipe = parsed(path.relative_to(EXPERIMENTS).with_suffix("").as_posix())
         again = parse(yaml.safe_load(recipe.text))
         assert (again.config, again.text, again.digest) == (recipe.config, recipe.text, recipe.digest)
+
+    @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+    def test_trains_what_it_trained(self, path: Path) -> None:
+        digest = parsed(path.relative_to(EXPERIMENTS).with_suffix("").as_posix()).digest
+        assert recorded().get(str(path.relative_to(ROOT))) == digest, (
+            "the recipe trains something else than before; if it should, run python tests/configs/digests.py, "
+            "and say why under Numerics in CHANGELOG.md"
+        )
+
+    def test_no_digest_is_of_a_recipe_that_is_gone(self) -> None:
+        assert set(recorded()) == {str(path.relative_to(ROOT)) for path in RECIPES}
 
     @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
     def test_writes_out_what_the_first_recipe_writes_out(self, path: Path, grpo: dict[str, Any]) -> None:
