@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # At most four, however many cores there are: each imports the package and collects all tests anew.
 WORKERS = -n auto --maxprocesses 4
 
-.PHONY: quickstart test test-process test-slow test-vllm mutate lint format bench ui clean
+.PHONY: quickstart test test-process test-slow test-vllm coverage mutate lint format bench ui clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/research ablate experiments/ablations/dapo_ladder.yaml --seeds 0,1,2 --output results/quickstart
@@ -37,6 +37,11 @@ test-vllm:
 		echo "skipped: vLLM's CPU build does not install here, for the reason above. It needs Linux on x86-64, and a" \
 			"registry with CPU builds of torch, such as PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"; \
 	fi
+
+# Lines of research/ that the tests of both targets above enter; what runs in processes that they start is not counted.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/pytest -q $(WORKERS) --dist loadfile -m 'not slow and not gpu and not vllm' \
+		--cov=research --cov-report=json:build/coverage.json --cov-report=term:skip-covered
 
 mutate: $(VENV)/.installed-dev
 	$(BIN)/python tests/mutation/check.py
