@@ -1,4 +1,4 @@
-# Two commands do all the set-up: `make quickstart` runs the main job, `make test` passes the tests.
+# Two commands do all the set-up: `make quickstart` runs the main job, `make test` the tests that take no minutes.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
