@@ -21,8 +21,8 @@ def files(folder: Path) -> set[Path]:
 
 
 MOVED = 2e-4
-"""Share of pixels that may differ by more than a tenth: one point of a curve, moved by a fiftieth of its range, is four
-times as many. Another FreeType than the one in matplotlib's wheel moves every letter, which is more than this as well."""
+"""Share of pixels that may differ by more than a tenth. One point of a curve, moved by a fiftieth of its range, is four
+times as many, and so is another FreeType than the one in matplotlib's wheel, which moves every letter."""
 
 
 def same(one: Path, other: Path) -> bool:
