@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
+from research.rollouts.weights import is_adapted
 from research.seeding import derive_seed, torch_seed
 from research.types import Completion, Group, Prompt
 
@@ -175,14 +176,15 @@ class TransformersSampler(Sampler):
     @contextmanager
     def _own_settings_aside(self) -> Iterator[None]:
         """Generate without the model's own settings, but for its end tokens: a repetition penalty is not the policy."""
-        own = self.model.generation_config
-        self.model.generation_config = GenerationConfig(
+        model = self.model.get_base_model() if is_adapted(self.model) else self.model
+        own = model.generation_config
+        model.generation_config = GenerationConfig(
             eos_token_id=own.eos_token_id, bos_token_id=own.bos_token_id, pad_token_id=self.tokenizer.pad_token_id
         )
         try:
             yield
         finally:
-            self.model.generation_config = own
+            model.generation_config = own
 
 
 def end_tokens(model: Any) -> set[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from research.policy import Policy, PolicySpec, character_tokenizer
+from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
 from research.prompts.arithmetic import ALPHABET
 from research.rollouts import (
     Collected,
@@ -298,6 +298,21 @@ class TestTransformersSampler:
         monkeypatch.setattr(policy.model.generation_config, name, value)
         assert sample(self.TEXTS) == usual
         assert getattr(policy.model.generation_config, name) == value  # and they are still the model's own
+
+    @pytest.mark.parametrize("kind", [TransformersSampler, CompactSampler])
+    def test_nor_do_those_of_a_model_with_adapters(
+        self, kind: type[TransformersSampler], tiny_policy: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """PEFT's wrapper passes `generate` on to the model inside, whose settings are the ones that count."""
+        spec = PolicySpec(path=tiny_policy, lora=LoRA(rank=2, alpha=4.0), precision="float32")
+        policy = Policy(spec, temperature=1.0, with_reference=False)
+        sampler = kind()
+        sampler.attach(policy.model, policy.tokenizer)
+        prompts = [Prompt(id=text, text=text, answer="") for text in self.TEXTS]
+        usual = sampler.sample(prompts, n=3, decoding=Decoding(max_tokens=12), seed=0)
+        monkeypatch.setattr(policy.causal_lm.generation_config, "repetition_penalty", 3.0)
+        assert sampler.sample(prompts, n=3, decoding=Decoding(max_tokens=12), seed=0) == usual
+        assert policy.causal_lm.generation_config.repetition_penalty == 3.0
 
     def test_several_end_tokens(
         self, sample: Callable[..., list[Group]], policy: Policy, monkeypatch: pytest.MonkeyPatch
