@@ -1,5 +1,7 @@
 """Low-rank adapters on a policy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
@@ -46,7 +48,7 @@ def with_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     _check_targets(model, lora)
-    return get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets))  # pyright: ignore
+    return get_peft_model(model, LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets))  # pyright: ignore[reportArgumentType]
 
 
 def merged(model: nn.Module, fresh: nn.Module | None = None) -> PreTrainedModel:
@@ -57,13 +59,24 @@ def merged(model: nn.Module, fresh: nn.Module | None = None) -> PreTrainedModel:
         fresh: the same model loaded anew, whose weights are taken for the sum: where the model's own are stored in less
             than float32, most of an update would be lost in rounding.
     """
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
     if fresh is None:
         fresh = deepcopy(model)
     else:
         set_peft_model_state_dict(fresh, get_peft_model_state_dict(model))
-    return fresh.merge_and_unload()  # pyright: ignore
+    assert isinstance(fresh, PeftModel)
+    return fresh.merge_and_unload()
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """A block in which an adapted model computes as the model without its adapters."""
+    from peft import PeftModel
+
+    assert isinstance(model, PeftModel)
+    with model.disable_adapter():
+        yield
 
 
 def _check_targets(model: PreTrainedModel, lora: LoRA) -> None:

@@ -52,6 +52,7 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
 
 def tiny_model(shape: TinyModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
     """A randomly initialised Qwen3 model of this shape, in float32, the same for the same seed."""
+    ids = tokenizer.get_vocab()
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
@@ -62,13 +63,13 @@ def tiny_model(shape: TinyModel, tokenizer: PreTrainedTokenizerFast, seed: int) 
         head_dim=shape.hidden // shape.heads,
         max_position_embeddings=shape.positions,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
-        eos_token_id=tokenizer.eos_token_id,  # pyright: ignore[reportArgumentType]
+        pad_token_id=ids[PAD],
+        eos_token_id=ids[END],
         bos_token_id=None,
         dtype="float32",
     )
     with torch_seed(seed):
         model = Qwen3ForCausalLM(config)
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = ids[PAD]
+    model.generation_config.eos_token_id = ids[END]
     return model.float()

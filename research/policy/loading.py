@@ -1,12 +1,12 @@
 """What a policy is loaded from: the model and its tokenizer, with one sentence for whatever can be wrong with them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Literal, Required, TypedDict, cast
 
 import torch
 from safetensors import SafetensorError
@@ -68,6 +68,20 @@ class PolicySpec:
         return not self.gradient_checkpointing and self.attention != "flash_attention_2"
 
 
+class LoadingInfo(TypedDict):
+    """What transformers says about a checkpoint that it has read."""
+
+    missing_keys: Iterable[str]
+
+
+class Storage(TypedDict, total=False):
+    """The arguments of `from_pretrained` that say what the weights are stored in."""
+
+    dtype: Required[torch.dtype]
+    quantization_config: BitsAndBytesConfig
+    device_map: dict[str, int]
+
+
 def load_pretrained(spec: PolicySpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer, without adapters and without dropout.
 
@@ -82,9 +96,10 @@ def load_pretrained(spec: PolicySpec) -> tuple[PreTrainedModel, PreTrainedTokeni
     with _one_sentence(f"cannot load the tokenizer of {path!r}", "Save the model's tokenizer beside it."):
         tokenizer = AutoTokenizer.from_pretrained(path, **remote)
     with _one_sentence(f"cannot load the policy from {path!r}", "Save it or download it again, complete."):
-        model, found = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+        loaded = AutoModelForCausalLM.from_pretrained(
             path, config=config, output_loading_info=True, **_storage(spec), **remote
         )
+    model, found = cast(tuple[PreTrainedModel, LoadingInfo], loaded)
     if missing := sorted(found["missing_keys"]):
         raise UserError(
             f"{path!r} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}: save the whole "
@@ -116,7 +131,7 @@ def _one_sentence(what: str, remedy: str) -> Iterator[None]:
         raise UserError(f"{what}: {reason}. {remedy}") from error
 
 
-def _storage(spec: PolicySpec) -> dict[str, Any]:
+def _storage(spec: PolicySpec) -> Storage:
     """How `from_pretrained` is told what the weights are stored in.
 
     Raises: UserError if bitsandbytes or a CUDA device is missing.

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from research.policy.adapters import merged, with_adapters
+from research.policy.adapters import merged, with_adapters, without_adapters
 from research.policy.loading import PolicySpec, load_pretrained
-from research.policy.reader import Reader, TokenValues
+from research.policy.reader import Reader, TokenValues, causal_lm_of
 from research.policy.sharding import Shards, first_rank, whole
 from research.policy.shared import SharedPrompts, can_share, runs
 from research.types import UpdateBatch
@@ -43,6 +43,13 @@ class Policy(Reader):
         # A plain list hides the frozen copy from parameters() and state_dict(): it is loaded again, never saved.
         self._reference = [] if reference is None else [Reader(reference, temperature=temperature, bf16=bf16)]
         self.model.train()
+
+    @property
+    def padding(self) -> int:
+        """The token that fills rows up."""
+        token = self.tokenizer.pad_token_id
+        assert isinstance(token, int), "loading gives the tokenizer a padding token"
+        return token
 
     @property
     def sharded(self) -> bool:
@@ -79,7 +86,7 @@ class Policy(Reader):
             exact = replace(self.spec, weights="float32")
             fresh = with_adapters(load_pretrained(exact)[0], self.spec.lora) if exact != self.spec else None
             model = merged(model, fresh)
-        model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+        causal_lm_of(model).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def _with_state(self, state: Mapping[str, Tensor]) -> nn.Module:
@@ -124,9 +131,9 @@ class Policy(Reader):
     def reference(self, batch: UpdateBatch, tokens: int) -> TokenValues:
         """The same from the frozen reference."""
         if self.spec.lora is None:
-            self._reference[0].to(self.model.device)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            self._reference[0].to(self.causal_lm.device)
             return self._in_micro_batches(self._reference[0], batch, tokens)
-        with self.model.disable_adapter():  # pyright: ignore
+        with without_adapters(self.model):
             return self._in_micro_batches(self, batch, tokens)
 
     @property

@@ -37,7 +37,7 @@ class Reader(nn.Module):
     @property
     def causal_lm(self) -> PreTrainedModel:
         """The transformers model inside, adapters and all."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # pyright: ignore
+        return causal_lm_of(self.model)
 
     @property
     def head(self) -> nn.Module:
@@ -47,7 +47,7 @@ class Reader(nn.Module):
     @property
     def tied(self) -> bool:
         """Whether the output layer is the embedding."""
-        return self.head.weight is self.causal_lm.get_input_embeddings().weight  # pyright: ignore
+        return self.head.weight is self.causal_lm.get_input_embeddings().weight
 
     @contextmanager
     def at_temperature(self, temperature: float) -> Iterator[None]:
@@ -88,6 +88,20 @@ class Reader(nn.Module):
             )
         shape = batch["mask"].shape
         return TokenValues(logprobs=_scatter(logprobs, rows, t, shape), entropies=_scatter(entropies, rows, t, shape))
+
+
+def causal_lm_of(model: nn.Module) -> PreTrainedModel:
+    """The transformers model: the model itself, or the one inside a model with adapters."""
+    inside = model.get_submodule("base_model.model") if hasattr(model, "peft_config") else model
+    assert isinstance(inside, PreTrainedModel)
+    return inside
+
+
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The body of a causal language model: all but its output layer."""
+    decoder = model.get_decoder()
+    assert isinstance(decoder, PreTrainedModel)
+    return decoder
 
 
 def head_of(model: PreTrainedModel) -> nn.Module:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from research.policy.loading import load_pretrained
 from research.policy.logprobs import completion_positions, micro_batches
 from research.policy.policy import Policy
+from research.policy.reader import decoder_of
 from research.types import UpdateBatch
 
 
@@ -40,7 +41,7 @@ class ScalarModel(nn.Module):
         """With the policy's own body, or with one of the weights that the policy started from."""
         spec = policy.spec
         model = policy.causal_lm if shared else load_pretrained(replace(spec, weights="float32"))[0]
-        return cls(model.get_decoder(), precision=spec.precision, shared=shared)  # pyright: ignore[reportArgumentType]
+        return cls(decoder_of(model), precision=spec.precision, shared=shared)
 
     @property
     def body(self) -> PreTrainedModel:

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from research.policy.reader import Reader
+from research.policy.reader import Reader, decoder_of
 from research.types import UpdateBatch
 
 Pass = TypeVar("Pass")
@@ -91,7 +91,9 @@ class Shards:
 
 def blocks(reader: Reader) -> list[nn.Module]:
     """The decoder's blocks."""
-    return list(reader.causal_lm.get_decoder().layers)  # pyright: ignore
+    layers = decoder_of(reader.causal_lm).layers
+    assert isinstance(layers, nn.ModuleList)
+    return list(layers)
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

@@ -68,16 +68,27 @@ class SharedPrompts:
         cache = DynamicCache(config=self.model.config)
         hidden = self.model.get_decoder()(input_ids=self.ids, past_key_values=cache, use_cache=True).last_hidden_state
         last = hidden[torch.arange(len(self.ids), device=hidden.device), self.lengths - 1]
-        self.read = [last, *(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))]  # pyright: ignore
+        self.read = [last, *(tensor for layer in _layers(cache) for tensor in _filled(layer))]
         self.leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in self.read]
 
     def _cache(self, number: Int[Tensor, " R"]) -> DynamicCache:
         """The prompt of every row, as if it had just been read."""
         cache = DynamicCache(config=self.model.config)
-        for layer, keys, values in zip(cache.layers, self.leaves[1::2], self.leaves[2::2], strict=True):
+        for layer, keys, values in zip(_layers(cache), self.leaves[1::2], self.leaves[2::2], strict=True):
             layer.lazy_initialization(keys, values)
-            layer.keys, layer.values = _repeated(keys, number), _repeated(values, number)  # pyright: ignore
+            layer.keys, layer.values = _repeated(keys, number), _repeated(values, number)
         return cache
+
+
+def _layers(cache: DynamicCache) -> list[DynamicLayer]:
+    """The layers of a cache that holds keys and values and nothing else, as `can_share` asks for."""
+    return [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
+
+
+def _filled(layer: DynamicLayer) -> tuple[Tensor, Tensor]:
+    assert layer.keys is not None, "the model has read the prompts"
+    assert layer.values is not None
+    return layer.keys, layer.values
 
 
 def _repeated(values: Float[Tensor, "N ..."], number: Int[Tensor, " R"]) -> Float[Tensor, "R ..."]:

@@ -1,7 +1,5 @@
 """Sampling with the policy itself by our own decoding loop: a prompt is read once, and ended rows make room."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,6 +8,7 @@ from transformers.cache_utils import DynamicLayer
 
 from research.rollouts.sampler import Decoding
 from research.rollouts.transformers import StopStrings, TransformersSampler, end_tokens, warpers
+from research.rollouts.weights import base_model
 
 ROOM = 16
 """Positions that the key-value cache grows by; a little at a time, since close packing is read twice as fast."""
@@ -24,7 +23,9 @@ class _RoomyLayer(DynamicLayer):
         super().__init__()
         self.length = 0
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Write the new positions; the filled part so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -120,8 +121,7 @@ class CompactSampler(TransformersSampler):
         self, cache: DynamicCache, ids: Tensor, mask: Tensor, positions: Tensor, decoding: Decoding
     ) -> Float[Tensor, "R V"]:
         """Log-probabilities of the next token, after temperature and top-p."""
-        causal_lm = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        logits = causal_lm(
+        logits = base_model(self.model)(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
@@ -135,6 +135,6 @@ class CompactSampler(TransformersSampler):
         return torch.log_softmax(scores, -1)
 
     def _cache(self) -> DynamicCache:
-        cache = DynamicCache(config=self.model.config)
+        cache = DynamicCache(config=base_model(self.model).config)
         cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
         return cache

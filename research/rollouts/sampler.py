@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from research.component import require
 from research.rollouts.tool import Tool
@@ -52,12 +55,24 @@ class Turn(Prompt):
     """Tokens until the completion is cut; at least 1. A sampler may draw up to `Decoding.max_tokens` all the same."""
 
 
-def prompt_tokens(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
+def prompt_tokens(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """What the policy reads before it completes each prompt."""
     return [
         list(prompt.token_ids) if isinstance(prompt, Turn) else list(tokenizer(prompt.text)["input_ids"])
         for prompt in prompts
     ]
+
+
+def text_of(token_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of these tokens, without special tokens."""
+    return cast(str, tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the tokenizer's end token."""
+    found = tokenizer.eos_token_id
+    assert isinstance(found, int), "the policy's tokenizer has one end token"
+    return found
 
 
 class Sampler(ABC):
@@ -78,7 +93,7 @@ class Sampler(ABC):
         return self
 
     @abstractmethod
-    def attach(self, model: Any, tokenizer: Any) -> None:
+    def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample from this model from now on."""
 
     def sync(self, version: int) -> Mapping[str, float]:

@@ -1,9 +1,11 @@
 """A sampler without a model: completions are written down. For tests of everything around the sampler."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from research.rollouts.sampler import Decoding, Sampler, end_token, prompt_tokens, text_of
 from research.types import Completion, Group, Prompt
 
 
@@ -20,7 +22,7 @@ class ScriptedSampler(Sampler):
         self.script = script
         self.calls: dict[str, int] = {}
 
-    def attach(self, model: Any, tokenizer: Any) -> None:
+    def attach(self, model: nn.Module | None, tokenizer: PreTrainedTokenizerBase) -> None:
         """Keep the tokenizer; the model is not asked."""
         self.tokenizer = tokenizer
 
@@ -36,11 +38,11 @@ class ScriptedSampler(Sampler):
         return Group(prompt=prompt, prompt_ids=prompt_ids, completions=completions)
 
     def _completion(self, text: str, decoding: Decoding) -> Completion:
-        ids = [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
+        ids = [*self.tokenizer(text)["input_ids"], end_token(self.tokenizer)]
         kept = tuple(ids[: decoding.max_tokens])
         return Completion(
             token_ids=kept,
             rollout_logprobs=(0.0,) * len(kept),
-            text=self.tokenizer.decode(kept, skip_special_tokens=True),
+            text=text_of(kept, self.tokenizer),
             finish_reason="stop" if len(kept) == len(ids) else "length",
         )

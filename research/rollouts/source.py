@@ -4,10 +4,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy, deepcopy
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from research.errors import UserError
-from research.rollouts.sampler import Decoding, Sampler
+from research.rollouts.sampler import Decoding, Sampler, end_token
 from research.rollouts.tool import pieces_of, tokenized
 from research.types import Completion, Group, Prompt
 
@@ -21,12 +24,12 @@ class Source(ABC):
     """Whether a model writes them for the step, so that their tokens cost sampling."""
 
     @property
-    def frozen(self) -> list[Any]:
+    def frozen(self) -> list[nn.Module]:
         """The models that it keeps beside the policy."""
         return []
 
     @abstractmethod
-    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+    def attach(self, sampler: Sampler, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Learn, before training begins, which sampler, policy and tokenizer there are."""
 
     @abstractmethod
@@ -42,7 +45,7 @@ class CurrentPolicy(Source):
 
     of_policy = True
 
-    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+    def attach(self, sampler: Sampler, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         self.sampler = sampler
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
@@ -58,7 +61,7 @@ class StartPolicy(Source):
     Source: Shao et al. 2024, DeepSeekMath, eq. 8 (arXiv:2402.03300).
     """
 
-    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+    def attach(self, sampler: Sampler, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Keep a frozen copy of the model.
 
         Raises: UserError if the sampler has weights of its own.
@@ -73,7 +76,7 @@ class StartPolicy(Source):
         self.sampler.attach(self.start, tokenizer)
 
     @property
-    def frozen(self) -> list[Any]:
+    def frozen(self) -> list[nn.Module]:
         return [self.start]
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
@@ -104,7 +107,7 @@ class Demonstrations(Source):
             raise ValueError(f"Demonstrations: remove holds regular expressions, got {error.pattern!r}") from error
         self.template = template
 
-    def attach(self, sampler: Sampler, model: Any, tokenizer: Any) -> None:
+    def attach(self, sampler: Sampler, model: nn.Module | None, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer, self.tool = tokenizer, sampler.tool
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
@@ -126,11 +129,11 @@ class Demonstrations(Source):
         solution = self.template.replace("{answer}", prompt.answer).replace("{solution}", solution)
         pieces = [solution] if self.tool is None else pieces_of(solution, self.tool)
         said, calls = tokenized(pieces, self.tokenizer)
-        ids = [*said, self.tokenizer.eos_token_id]
+        ids = [*said, end_token(self.tokenizer)]
         completion = Completion(
             token_ids=tuple(ids[:limit]),
             rollout_logprobs=(0.0,) * min(len(ids), limit),
-            text=solution if len(ids) <= limit else self.tokenizer.decode(ids[:limit]),
+            text=solution if len(ids) <= limit else str(self.tokenizer.decode(ids[:limit])),
             finish_reason="stop" if len(ids) <= limit else "length",
             tool_calls=None if self.tool is None else tuple(call.cut(limit) for call in calls if call.start < limit),
         )

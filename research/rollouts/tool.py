@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from research.calculator import CalculationError, evaluate, written
 from research.component import require
@@ -110,7 +111,7 @@ def pieces_of(text: str, tool: Tool) -> list[str | Answer]:
     return [*pieces, text[start:]]
 
 
-def tokenized(pieces: Sequence[str | Answer], tokenizer: Any) -> tuple[list[int], list[ToolCall]]:
+def tokenized(pieces: Sequence[str | Answer], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[ToolCall]]:
     """The tokens of all pieces, each read by itself as when it is sampled, and where the tool's are."""
     ids: list[int] = []
     calls: list[ToolCall] = []

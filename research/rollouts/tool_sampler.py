@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from research.component import require
 from research.errors import UserError
-from research.rollouts.sampler import Decoding, Sampler, Turn
+from research.rollouts.sampler import Decoding, Sampler, Turn, text_of
 from research.rollouts.tool import Tool, tokenized
 from research.seeding import derive_seed
 from research.types import Completion, Group, Prompt, ToolCall
@@ -83,7 +86,7 @@ class ToolSampler(Sampler):
     def engine(self) -> Sampler:
         return self.sampler.engine
 
-    def attach(self, model: Any, tokenizer: Any) -> None:
+    def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample from this model from now on.
 
         Raises: UserError if its tokenizer has no ordinary tokens for what the tool says.
@@ -157,7 +160,7 @@ class ToolSampler(Sampler):
         return tokenized([text], self.tokenizer)[0]
 
     def _text(self, row: _Row) -> str:
-        return str(self.tokenizer.decode(row.ids, skip_special_tokens=True))
+        return text_of(row.ids, self.tokenizer)
 
     def _completion(self, row: _Row) -> Completion:
         assert row.finish is not None, "every row is finished after the last turn"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     GenerationConfig,
@@ -21,9 +21,18 @@ from transformers import (
 )
 
 from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
-from research.rollouts.weights import is_adapted
+from research.rollouts.weights import base_model, device_of
 from research.seeding import derive_seed, torch_seed
 from research.types import Completion, Group, Prompt
+
+
+@runtime_checkable
+class _Generates(Protocol):
+    """A transformers model that completes what it is given."""
+
+    def generate(self, **settings: object) -> Tensor:
+        """The sequences, prompts included [B S]."""
+        ...
 
 
 class _ChosenLogProbs(LogitsProcessor):
@@ -68,7 +77,7 @@ class StopStrings(StoppingCriteria):
         self.longest = max(len(string.encode()) for string in strings)
         self.unseen = set(tokenizer.all_special_ids)
 
-    def __call__(self, input_ids: Int[Tensor, "B S"], scores: Any, **kwargs: Any) -> Bool[Tensor, " B"]:
+    def __call__(self, input_ids: Int[Tensor, "B S"], scores: Tensor | None, **kwargs: object) -> Bool[Tensor, " B"]:
         """For each row, whether its last tokens contain a string."""
         ended = [self.in_tail(row) for row in input_ids[:, self.prompt_tokens :].tolist()]
         return torch.tensor(ended, device=input_ids.device)
@@ -96,7 +105,7 @@ class TransformersSampler(Sampler):
             raise ValueError(f"TransformersSampler: max_rows is at least 1, got {max_rows}")
         self.max_rows = max_rows
 
-    def attach(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample from this model; the tokenizer pads on the left from now on, as generation needs."""
         tokenizer.padding_side = "left"
         self.model, self.tokenizer = model, tokenizer
@@ -111,8 +120,8 @@ class TransformersSampler(Sampler):
         return groups
 
     def _sample_chunk(self, prompts: Sequence[Prompt], n: int, decoding: Decoding) -> list[Group]:
-        ids = [torch.tensor(row, device=self.model.device) for row in prompt_tokens(prompts, self.tokenizer)]
-        rows = pad_sequence(ids, True, self.tokenizer.pad_token_id, padding_side="left")  # pyright: ignore
+        ids = [torch.tensor(row, device=device_of(self.model)) for row in prompt_tokens(prompts, self.tokenizer)]
+        rows = pad_sequence(ids, True, pad_token(self.tokenizer), padding_side="left")
         real = pad_sequence([torch.ones_like(row) for row in ids], True, 0, padding_side="left")
         was_training = self.model.training
         self.model.eval()
@@ -133,9 +142,9 @@ class TransformersSampler(Sampler):
         self, input_ids: Int[Tensor, "N P"], mask: Int[Tensor, "N P"], n: int, decoding: Decoding
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
         """The tokens drawn and their log-probabilities, n rows for each prompt; after a row's end token, anything."""
-        recorder = _ChosenLogProbs()
+        recorder, model = _ChosenLogProbs(), cast(_Generates, base_model(self.model))
         with self._own_settings_aside():
-            sequences = self.model.generate(
+            sequences = model.generate(
                 input_ids=input_ids,
                 attention_mask=mask,
                 do_sample=True,
@@ -176,10 +185,10 @@ class TransformersSampler(Sampler):
     @contextmanager
     def _own_settings_aside(self) -> Iterator[None]:
         """Generate without the model's own settings, but for its end tokens: a repetition penalty is not the policy."""
-        model = self.model.get_base_model() if is_adapted(self.model) else self.model
+        model = base_model(self.model)
         own = model.generation_config
         model.generation_config = GenerationConfig(
-            eos_token_id=own.eos_token_id, bos_token_id=own.bos_token_id, pad_token_id=self.tokenizer.pad_token_id
+            eos_token_id=own.eos_token_id, bos_token_id=own.bos_token_id, pad_token_id=pad_token(self.tokenizer)
         )
         try:
             yield
@@ -187,10 +196,17 @@ class TransformersSampler(Sampler):
             model.generation_config = own
 
 
-def end_tokens(model: Any) -> set[int]:
+def end_tokens(model: nn.Module) -> set[int]:
     """The ids that end a completion of this model."""
-    end = model.generation_config.eos_token_id
+    end = base_model(model).generation_config.eos_token_id
     return set(end) if isinstance(end, list) else {end}
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills rows up."""
+    found = tokenizer.pad_token_id
+    assert isinstance(found, int), "loading a policy gives its tokenizer a padding token"
+    return found
 
 
 def warpers(decoding: Decoding) -> list[LogitsProcessor]:

@@ -7,11 +7,11 @@ from copy import deepcopy
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from research.errors import UserError
@@ -20,13 +20,35 @@ SHARED_MEMORY = Path("/dev/shm")
 """A folder that is memory, where the system has one."""
 
 
-def is_adapted(model: Any) -> bool:
+def is_adapted(model: nn.Module) -> bool:
     """Whether this is a PEFT model: a frozen model and its adapters."""
     return hasattr(model, "peft_config")
 
 
+def base_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model: the model itself, or the one inside a PEFT model, adapters and all."""
+    inside = model.get_submodule("base_model.model") if is_adapted(model) else model
+    assert isinstance(inside, PreTrainedModel), "a policy is a transformers model"
+    return inside
+
+
+def adapter_rank(model: nn.Module) -> int:
+    """The highest rank of a PEFT model's adapters."""
+    from peft import LoraConfig, PeftModel
+
+    assert isinstance(model, PeftModel)
+    return max(adapter.r for adapter in model.peft_config.values() if isinstance(adapter, LoraConfig))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a transformers or PEFT model."""
+    device = model.device
+    assert isinstance(device, torch.device)
+    return device
+
+
 @torch.no_grad()
-def full_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+def full_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every weight of a transformers model, or of the one inside a PEFT model, by its name in a checkpoint.
 
     Sharded weights are gathered one at a time, so every rank has to go through them all. A tied output layer is there
@@ -35,8 +57,7 @@ def full_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
     Raises: UserError if the weights are quantized, which no engine reads as a checkpoint.
     """
-    adapted = is_adapted(model)
-    base = model.get_base_model() if adapted else model
+    adapted, base = is_adapted(model), base_model(model)
     named = [(name, value) for name, value in base.state_dict().items() if not (adapted and "lora_" in name)]
     for _, block in groupby(named, key=lambda item: _block(item[0])):
         gathered = {name.replace(".base_layer.", "."): _whole(name, value) for name, value in block}
@@ -61,22 +82,25 @@ def _whole(name: str, value: Tensor) -> Tensor:
     return value.detach()
 
 
-def save_shape(model: Any, folder: Path) -> None:
+def save_shape(model: nn.Module, folder: Path) -> None:
     """Write the config of a transformers model, or of the one inside a PEFT model, with the name of its class."""
-    base = model.get_base_model() if is_adapted(model) else model
+    base = base_model(model)
     config = deepcopy(base.config)
     config.architectures = [type(base).__name__]
     config.save_pretrained(folder)
 
 
 @torch.no_grad()
-def save_adapter(model: Any, folder: Path) -> int:
+def save_adapter(model: nn.Module, folder: Path) -> int:
     """Write a PEFT model's adapters as PEFT reads them, gathered if they are sharded.
 
     Returns: the bytes of their weights.
     """
+    from peft import PeftModel
+
+    assert isinstance(model, PeftModel)
     state = {name: _whole(name, value) for name, value in model.state_dict().items() if "lora_" in name}
-    model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+    model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
     return size(state.values())
 
 
@@ -108,7 +132,7 @@ class AdapterFolder:
         self._root: TemporaryDirectory | None = None
         self.newest: Path | None = None
 
-    def save(self, model: Any, version: int) -> tuple[Path, int]:
+    def save(self, model: nn.Module, version: int) -> tuple[Path, int]:
         """Write this version; the version before it goes.
 
         Returns: where it is, and the bytes of its weights.

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 from time import time
-from typing import Any
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
+
+from research.training.budget import Spends
 
 
 class Checkpoints(Callback):
@@ -14,7 +15,7 @@ class Checkpoints(Callback):
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Spends) -> None:
         """Save, if it is time to."""
         if pl_module.steps_done % self.every == 0 or trainer.should_stop:
             trainer.save_checkpoint(self.path)
@@ -30,11 +31,11 @@ class StartClock(Callback):
     def __init__(self, began: float) -> None:
         self.began, self.seconds = began, 0.0
 
-    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first evaluation begins."""
         self.seconds = self.seconds or time() - self.began
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first step begins; a resumed run evaluates later."""
         self.seconds = self.seconds or time() - self.began
 
@@ -45,7 +46,7 @@ class Mirroring(Callback):
     def __init__(self, mirror: Callable[[], None], every: int) -> None:
         self.mirror, self.every = mirror, every
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Spends) -> None:
         """Send what is new, if it is time to."""
         if pl_module.steps_done % self.every == 0:
             self.mirror()

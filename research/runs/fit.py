@@ -1,7 +1,7 @@
 """A recipe in a folder: train it, or continue it, or evaluate what it has."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import time
@@ -22,7 +22,7 @@ from research.training.stopping import StopWhenAsked
 
 def fit(
     recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = (), *, began: float | None = None
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Train the recipe until its budget is spent, in this folder, from the folder's checkpoint if it has one.
 
     A recipe that runs after another goes on from that one's last step, with its metrics and what it has spent.
@@ -65,4 +65,4 @@ def at_hand_over(recipe: Recipe, folder: Path) -> Recipe:
 
 def first_rank() -> bool:
     """Whether this process is the only one of the run, or the one that writes."""
-    return rank_zero_only.rank == 0  # pyright: ignore[reportFunctionMemberAccess]
+    return getattr(rank_zero_only, "rank", 0) == 0

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
 from research.errors import UserError
+from research.prompts import PromptData
 from research.recipe import Recipe
 from research.tracking import CONFIG, METRICS, RESULT, merged_steps, read_lines, replace_text
 from research.training.memory import peak_bytes
@@ -52,7 +53,21 @@ def checkpoint_in(folder: Path) -> Path:
     return path
 
 
-def write_result(folder: Path, data: Any, overhead: float) -> dict[str, Any]:
+class Result(TypedDict):
+    """A complete run's `result.json`."""
+
+    steps: int
+    start: dict[str, float]
+    first: dict[str, float]
+    last: dict[str, float]
+    seconds: dict[str, float]
+    memory: dict[str, float]
+    evaluated: list[int]
+    data_hashes: dict[str, str]
+    data_counts: dict[str, dict[str, int]]
+
+
+def write_result(folder: Path, data: PromptData, overhead: float) -> Result:
     """Collect the metrics of the warm start and of the last step into `result.json`, which says the run is complete.
 
     Args:
@@ -62,7 +77,7 @@ def write_result(folder: Path, data: Any, overhead: float) -> dict[str, Any]:
     """
     steps = merged_steps(folder)
     evaluated = [step for step, metrics in steps.items() if "evaluation/avg_at_k" in metrics]
-    result = {
+    result: Result = {
         "steps": max(steps),
         "start": {name: value for name, value in steps[0].items() if name.startswith("evaluation/")},
         "first": {"rewards/reward_mean": steps[1]["rewards/reward_mean"]} if "rewards/reward_mean" in steps[1] else {},

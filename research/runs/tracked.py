@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from research.tracking import Tracker
 from research.tracking.contents import flattened
 
 
 @contextmanager
-def tracked(folder: Path, name: str, uri: str, config: Mapping[str, Any], digest: str) -> Iterator[Callable[[], None]]:
+def tracked(
+    folder: Path, name: str, uri: str, config: Mapping[str, object], digest: str
+) -> Iterator[Callable[[], None]]:
     """Mirror the run in this folder to MLflow when the block ends, however it does; a resumed run keeps its own."""
     tracker = Tracker(uri, "runs", folder.parent / "mlartifacts")
     params = flattened(config)

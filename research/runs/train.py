@@ -5,21 +5,38 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from lightning import Callback, Trainer
 
 from research.errors import UserError
+from research.prompts import PromptData
 from research.runs.callbacks import Checkpoints
 from research.runs.folder import CHECKPOINT, summed_times
 from research.tracking import ITEMS, METRICS, SAMPLES, RunLogger, merged_steps, replace_text
 from research.training.budget import BudgetWatch, watch_of
 from research.training.checkpoint import AtomicCheckpointIO
+from research.training.module import RLModule
 from research.training.progress import hush_lightning
 from research.training.settings import RunSettings
 
 
-def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callback]) -> dict[str, Any]:
+class TrainerSettings(TypedDict):
+    """The arguments of `lightning.Trainer` that a run sets itself."""
+
+    max_epochs: int
+    check_val_every_n_epoch: int
+    num_sanity_val_steps: int
+    logger: RunLogger
+    callbacks: list[Callback]
+    plugins: list[AtomicCheckpointIO]
+    enable_checkpointing: bool
+    enable_progress_bar: bool
+    enable_model_summary: bool
+    use_distributed_sampler: bool
+
+
+def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callback]) -> TrainerSettings:
     """What `lightning.Trainer` is given beyond the recipe's own `trainer` section."""
     hush_lightning()
     return {
@@ -40,7 +57,7 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
     }
 
 
-def train(trainer: Trainer, module: Any, data: Any, folder: Path, before: Path | None = None) -> None:
+def train(trainer: Trainer, module: RLModule, data: PromptData, folder: Path, before: Path | None = None) -> None:
     """Train until the budget is spent, from the folder's checkpoint if it has one.
 
     Args:
@@ -71,7 +88,7 @@ def train(trainer: Trainer, module: Any, data: Any, folder: Path, before: Path |
         raise KeyboardInterrupt
 
 
-def go_on(trainer: Trainer, module: Any, folder: Path, before: Path) -> None:
+def go_on(trainer: Trainer, module: RLModule, folder: Path, before: Path) -> None:
     """Count on from the last step of another run, whose metrics and items become the first of this one.
 
     Raises: UserError if that run has spent this one's budget.

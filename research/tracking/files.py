@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
@@ -40,7 +40,7 @@ class RunLogger(Logger):
         """Not used."""
         return ""
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         """Nothing: the run folder holds the resolved config."""
 
     @rank_zero_only
@@ -50,12 +50,12 @@ class RunLogger(Logger):
         self._append(METRICS, {"step": step, **finite})
 
     @rank_zero_only
-    def log_items(self, items: list[dict[str, Any]], step: int) -> None:
+    def log_items(self, items: Sequence[Mapping[str, object]], step: int) -> None:
         """Append one line with every evaluation item's counts."""
         self._append(ITEMS, {"step": step, "items": items})
 
     @rank_zero_only
-    def log_samples(self, samples: list[dict[str, Any]], step: int) -> None:
+    def log_samples(self, samples: Sequence[Mapping[str, object]], step: int) -> None:
         """Append one line with some completions of an evaluation."""
         self._append(SAMPLES, {"step": step, "samples": samples})
 
@@ -66,7 +66,7 @@ class RunLogger(Logger):
             kept = [line for line in read_lines(self.folder / name) if line["step"] <= step]
             replace_text(self.folder / name, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def _append(self, name: str, line: dict[str, Any]) -> None:
+    def _append(self, name: str, line: Mapping[str, object]) -> None:
         path = self.folder / name
         try:
             with path.open("a") as file:

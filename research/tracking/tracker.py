@@ -2,11 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from research.errors import UserError
 from research.tracking.contents import CONFIG, TABLE, dataset_inputs, sample_columns
@@ -55,7 +54,7 @@ class Tracker:
                 f"cannot use the MLflow store at {without_password(uri)}: {str(error).splitlines()[0]}"
             ) from error
         self._mirrored: dict[str, dict[str, int]] = {}
-        self._monitors: dict[str, Any] = {}
+        self._unwatch: dict[str, Callable[[], None]] = {}
 
     def run(
         self,
@@ -64,7 +63,7 @@ class Tracker:
         name: str,
         parent: str | None = None,
         status: str = "RUNNING",
-        params: Mapping[str, Any] | None = None,
+        params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
         """The id of the run with this key, made if there is none, its status, params and tags set.
@@ -140,28 +139,42 @@ class Tracker:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
-        if run_id not in self._monitors:
+        if run_id not in self._unwatch:
             monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)
             monitor.start()
-            self._monitors[run_id] = monitor
+            self._unwatch[run_id] = monitor.finish
 
     def unwatch(self, run_id: str) -> None:
         """Stop that, and log the rest."""
-        if (monitor := self._monitors.pop(run_id, None)) is not None:
-            monitor.finish()
+        self._unwatch.pop(run_id, lambda: None)()
 
     def keep(self, folder: Path, run_id: str) -> None:
         """Log what a run folder holds beside metrics: its config, its datasets, and some completions as a table."""
         if (folder / CONFIG).exists():
             self.client.log_artifact(run_id, str(folder / CONFIG))
-        if datasets := dataset_inputs(folder):
-            self.client.log_inputs(run_id, datasets)
+        self._keep_datasets(folder, run_id)
         if columns := sample_columns(folder):
             with TemporaryDirectory() as scratch:
                 table = Path(scratch) / TABLE
                 table.write_text(json.dumps(columns))
                 self.client.log_artifact(run_id, str(table))
             self.client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": TABLE, "type": "table"}]))
+
+    def _keep_datasets(self, folder: Path, run_id: str) -> None:
+        from mlflow.entities import Dataset, InputTag
+        from mlflow.entities import DatasetInput as Input
+
+        datasets = [
+            Input(
+                dataset=Dataset(
+                    name=each.name, digest=each.digest, source_type="recipe", source=each.source, profile=each.profile
+                ),
+                tags=[InputTag("mlflow.data.context", each.context)],
+            )
+            for each in dataset_inputs(folder)
+        ]
+        if datasets:
+            self.client.log_inputs(run_id, datasets)
 
     def finish(self, run_id: str, status: str = "FINISHED", artifacts: Iterable[Path] = (), note: str = "") -> None:
         """End a run, keeping these files as its artifacts, with a note that its page shows: why it failed."""

@@ -1,7 +1,6 @@
 """A saved view of MLflow's pages: the cells of a study side by side, opened by its address."""
 
 import json
-from typing import Any
 
 from research.tracking.tracker import Tracker
 
@@ -36,7 +35,7 @@ def compare_view(tracker: Tracker, study: str, metric: str) -> str:
     return tracker.uri.rstrip("/") + page if tracker.uri.startswith("http") else page
 
 
-def _state(study: str, metric: str) -> dict[str, Any]:
+def _state(study: str, metric: str) -> dict[str, object]:
     section = "study"
     return {
         "searchFilter": f"tags.{STUDY} = '{study}'",
@@ -53,7 +52,7 @@ def _state(study: str, metric: str) -> dict[str, Any]:
     }
 
 
-def _chart(kind: str, metric: str, section: str) -> dict[str, Any]:
+def _chart(kind: str, metric: str, section: str) -> dict[str, object]:
     lines = {"selectedMetricKeys": [metric], "xAxisKey": "step", "scaleType": "linear", "useGlobalLineSmoothing": True}
     return {
         "type": kind,

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from research.types import Group, UpdateBatch
+
+Number = TypeVar("Number", bool, int, float)
 
 
 def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> UpdateBatch:
@@ -35,9 +37,9 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
         "columns": torch.tensor([group.columns for group in groups], dtype=torch.float32).transpose(0, 1),
         "rollout_logprobs": _filled([completion.rollout_logprobs for completion in completions], 0.0),
     }
-    targets = [group.prompt.meta.get("target") for group in groups]
-    if None not in targets:
-        quantities["targets"] = torch.tensor([[float(target)] * G for target in targets])  # pyright: ignore[reportArgumentType]
+    targets = [group.prompt.meta["target"] for group in groups if group.prompt.meta.get("target") is not None]
+    if len(targets) == len(groups):
+        quantities["targets"] = torch.tensor([[float(target)] * G for target in targets])
     if groups[0].step_rewards:
         steps = [step for group in groups for step in group.step_rewards]
         quantities["step_ends"] = _filled([[r is not None for r in row] for row in steps], False)
@@ -71,9 +73,10 @@ def annotated(groups: Sequence[Group], tokens: Mapping[str, Tensor]) -> list[Gro
     return done
 
 
-def _filled(rows: Sequence[Sequence[Any]], value: Any) -> Tensor:
+def _filled(rows: Sequence[Sequence[Number]], value: Number) -> Tensor:
     """The rows as one tensor, filled with `value` on the right: of one flat list, far faster than row by row."""
-    width, flat = max(map(len, rows)), []
+    width = max(map(len, rows))
+    flat: list[Number] = []
     for row in rows:
         flat += row
         flat += [value] * (width - len(row))

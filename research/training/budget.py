@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from lightning import Callback, Trainer
 
 from research.component import require
+from research.training.costs import Costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Budget:
         return " or ".join(f"{amount:,} {name}" for name, amount in vars(self).items() if amount is not None)
 
 
-def tokens_processed(metrics: Mapping[str, Any]) -> int:
+def tokens_processed(metrics: Mapping[str, int | float]) -> int:
     """Completion tokens that a model wrote for training, and those that the policy was trained on, each time it was.
 
     A token that is sampled, then trained on in two epochs, counts three times; a demonstration's is trained on and not
@@ -62,7 +63,7 @@ def tokens_processed(metrics: Mapping[str, Any]) -> int:
     return int(metrics.get("cost/tokens_sampled", 0) + metrics.get("cost/tokens_trained", 0))
 
 
-def share_in(budget: Budget, steps: Mapping[int, Mapping[str, Any]]) -> float:
+def share_in(budget: Budget, steps: Mapping[int, Mapping[str, int | float]]) -> float:
     """The share of its budget that a run has spent, as its metrics by step say."""
     trained = [metrics for metrics in steps.values() if "time/step_seconds" in metrics]
     return budget.share(
@@ -70,6 +71,14 @@ def share_in(budget: Budget, steps: Mapping[int, Mapping[str, Any]]) -> float:
         tokens=max(map(tokens_processed, trained), default=0),
         seconds=sum((metrics["time/step_seconds"] for metrics in trained), 0.0),
     )
+
+
+@runtime_checkable
+class Spends(Protocol):
+    """A module that counts its steps and their costs."""
+
+    steps_done: int
+    costs: Costs
 
 
 class BudgetWatch(Callback):
@@ -86,25 +95,25 @@ class BudgetWatch(Callback):
     def __init__(self, budget: Budget, seconds: float = 0.0) -> None:
         self.budget, self.seconds = budget, seconds
 
-    def share(self, module: Any) -> float:
+    def share(self, module: Spends) -> float:
         """The share of the budget that is spent."""
         tokens = tokens_processed(module.costs.totals)
         return self.budget.share(steps=module.steps_done, tokens=tokens, seconds=self.seconds)
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Spends) -> None:
         """Train no further if a run that resumes has spent it."""
         self._stop_if_spent(trainer, pl_module)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Spends) -> None:
         """Start the step's clock."""
         self._began = perf_counter()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Spends, *_: object) -> None:
         """Look whether the step has spent it, in time for Lightning to evaluate."""
         self.seconds += perf_counter() - self._began
         self._stop_if_spent(trainer, pl_module)
 
-    def _stop_if_spent(self, trainer: Trainer, module: Any) -> None:
+    def _stop_if_spent(self, trainer: Trainer, module: Spends) -> None:
         if trainer.strategy.broadcast(self.share(module) >= 1):
             trainer.check_val_every_n_epoch = 1
             trainer.should_stop = True
@@ -120,5 +129,5 @@ class BudgetWatch(Callback):
 
 def watch_of(trainer: Trainer) -> BudgetWatch:
     """What watches over a trainer's budget."""
-    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    callbacks: list[Callback] = getattr(trainer, "callbacks", [])
     return next(callback for callback in callbacks if isinstance(callback, BudgetWatch))

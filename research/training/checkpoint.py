@@ -14,7 +14,7 @@ from research.errors import UserError
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes to a neighbour file first, then renames: a kill or a full disk leaves the last checkpoint as it was."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Save, flush to disk, rename.
 
         Raises: UserError if the disk does not take it; the checkpoint before is then still there.
@@ -38,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+        self, path: str | Path, map_location: str | torch.device | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load, on the CPU unless told otherwise.
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+
+from lightning.fabric.loggers.logger import Logger
 
 from research.evaluation import Evaluation
 from research.rollouts import Decoding, Rollouts
@@ -50,7 +51,7 @@ class HeldOut:
         """What the groups say of the policy."""
         return self.evaluation.metrics(self.groups) | tool_measures(self.groups, "evaluation")
 
-    def log(self, logger: Any, step: int) -> None:
+    def log(self, logger: Logger, step: int) -> None:
         """Log the metrics, and where the logger keeps them also the items and some completions.
 
         Args:

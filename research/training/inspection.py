@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol, runtime_checkable
 
+from research.credit import Credit
+from research.rollouts import Rollouts
 from research.types import Group, Prompt, UpdateBatch
 
 
@@ -21,7 +23,31 @@ class Inspected:
     """The groups that train, with advantages, weights and coefficients; None if there are none."""
 
 
-def inspected(module: Any, prompts: Sequence[Prompt], number: int) -> Inspected:
+@runtime_checkable
+class Steps(Protocol):
+    """The parts of a module's step up to where learning begins."""
+
+    rollouts: Rollouts
+    credit: Credit
+
+    def sample(self, prompts: Sequence[Prompt], round_: int) -> list[Group]:
+        """One sampling round, verified."""
+        ...
+
+    def annotate(self, groups: list[Group], *, always: bool = False) -> list[Group]:
+        """The groups with the policy's log-probabilities and entropies."""
+        ...
+
+    def assemble(self, groups: Sequence[Group]) -> UpdateBatch:
+        """The groups as tensors."""
+        ...
+
+    def reward(self, batch: UpdateBatch) -> UpdateBatch:
+        """The batch with its rewards."""
+        ...
+
+
+def inspected(module: Steps, prompts: Sequence[Prompt], number: int) -> Inspected:
     """Sample one group for each prompt, in one round, and give credit as a step would.
 
     Args:

@@ -1,13 +1,31 @@
 """Which components do not go together, although each slot accepts its own."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from research.component import Component
 from research.credit import Credit
 from research.objective import Objective
-from research.prompts import NoTarget
+from research.policy import PolicySpec
+from research.prompts import NoTarget, PromptData
 from research.rewards import NoSteps, Rewards
+from research.rollouts import Rollouts
+from research.training.critic import CriticSpec
+from research.training.iterations import IterationSpec
+
+
+@runtime_checkable
+class Parts(Protocol):
+    """The parts of a module, as the recipe names them."""
+
+    spec: PolicySpec
+    rollouts: Rollouts
+    rewards: Rewards
+    credit: Credit
+    objective: Objective
+    critic_spec: CriticSpec | None
+    iterations: IterationSpec | None
+    needs: frozenset[str]
 
 
 def fault(credit: Credit, objective: Objective) -> str | None:
@@ -22,7 +40,7 @@ def fault(credit: Credit, objective: Objective) -> str | None:
     return None
 
 
-def run_fault(module: Any) -> str | None:
+def run_fault(module: Parts) -> str | None:
     """Why this module would ignore or lack something; None if it is whole."""
     source, surrogate = module.rollouts.source, module.objective.surrogate
     if not source.of_policy and "ratio" in surrogate.needs():
@@ -41,12 +59,12 @@ def run_fault(module: Any) -> str | None:
         return f"{type(advantage).__name__} reads values, and model.critic is null: say how they are learned"
     if "values" not in module.needs and critic is not None:
         return f"model.critic learns values, and {type(advantage).__name__} reads none: take GAE, or set it to null"
-    if critic is not None and advantage.gamma != critic.gamma:
-        return f"γ is one number: the advantage has {advantage.gamma}, model.critic has {critic.gamma}"
+    if critic is not None and (gamma := vars(advantage).get("gamma", critic.gamma)) != critic.gamma:
+        return f"γ is one number: the advantage has {gamma}, model.critic has {critic.gamma}"
     return None if iterations is None else _iterations_fault(module, iterations)
 
 
-def _iterations_fault(module: Any, iterations: Any) -> str | None:
+def _iterations_fault(module: Parts, iterations: IterationSpec) -> str | None:
     for term in module.rewards.shaping if iterations.reward_model is not None else ():
         if term.zero_one:
             return f"{type(term).__name__} is written for an outcome of 1 or 0, and a reward model gives others"
@@ -80,7 +98,7 @@ def rewards_fault(rewards: Rewards, credit: Credit, objective: Objective) -> str
     return None
 
 
-def data_fault(module: Any, data: Any) -> str | None:
+def data_fault(module: Parts, data: PromptData) -> str | None:
     """Why these prompts do not give what this module reads; None if they do."""
     if "targets" in module.needs and isinstance(data.targets, NoTarget):
         readers = [term for term in module.rewards.shaping if "targets" in term.needs()]

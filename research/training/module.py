@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from research.credit import Credit
 from research.evaluation import Evaluation
@@ -20,7 +20,7 @@ from research.training.inspection import Inspected, inspected
 from research.training.iterations import IterationSpec
 from research.training.legality import fault, rewards_fault, run_fault
 from research.training.measures import UpdateMeasures, collected_measures, credit_measures
-from research.training.optimization import Optimization, as_list, guarded_step
+from research.training.optimization import Optimization, as_list, guarded_step, parameters_of
 from research.training.policy_module import PolicyModule
 from research.training.reward_measures import reward_measures
 from research.training.updates import Updates
@@ -74,7 +74,6 @@ class RLModule(PolicyModule):
         reason = fault(credit, objective) or rewards_fault(rewards, credit, objective) or run_fault(self)
         if reason is not None:
             raise ValueError(reason)
-        self.surplus: tuple[Group, ...] = ()
         self.entropy_coefficient = objective.entropy.start
 
     def training_step(self, prompts: list[Prompt], _: int) -> None:
@@ -85,19 +84,18 @@ class RLModule(PolicyModule):
         collected = self.collect(prompts)
         self.synced.sleep()
         measures = collected_measures(collected) | reward_measures(collected.sampled, self.rewards.names()) | synced
-        measures["rollouts/prompts_retired"] = len(self.trainer.datamodule.stream.retired)  # pyright: ignore  # prompts
+        measures["rollouts/prompts_retired"] = len(self.stream.retired)  # prompts
         if collected.groups:
             batch = self.credit(self.reward(self.assemble(collected.groups)))
             measures |= credit_measures(batch) | self.update(batch)
-        for schedule in as_list(self.lr_schedulers()):
+        for schedule in self.schedules:
             schedule.step()
         self.record(collected, measures)
 
     def collect(self, prompts: Sequence[Prompt]) -> Collected:
         """Prompts → verified groups, annotated by the policy that sampled them."""
-        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        collected = self.rollouts.collect(prompts, draw=data.stream.draw, sample=self.sample, surplus=self.surplus)
-        data.stream.retire(g.prompt.id for g in collected.sampled if self.rollouts.retire(right=g.right))
+        collected = self.rollouts.collect(prompts, draw=self.stream.draw, sample=self.sample, surplus=self.surplus)
+        self.stream.retire(g.prompt.id for g in collected.sampled if self.rollouts.retire(right=g.right))
         groups = self.annotate([*collected.groups, *collected.surplus])
         n = len(collected.groups)
         self.surplus = tuple(groups[n:])
@@ -175,9 +173,8 @@ class RLModule(PolicyModule):
             self.model.reset_reference()
         if self.reward_model is None:
             return
-        data, number = self.trainer.datamodule, self.steps_done // spec.steps  # pyright: ignore
-        seed = derive_seed(self.seed, "comparisons", number)
-        groups = self.sample(PromptStream(data.train_prompts, seed).draw(self.reward_model.spec.prompts), -1)
+        seed = derive_seed(self.seed, "comparisons", self.steps_done // spec.steps)
+        groups = self.sample(PromptStream(self.data.train_prompts, seed).draw(self.reward_model.spec.prompts), -1)
         self.costs.add_sampling(groups, by_model=self.rollouts.source.samples)
         with self.phases("reward_model"):
             self.reward_model.refresh(groups, self.assemble, seed)
@@ -249,13 +246,13 @@ class RLModule(PolicyModule):
             optimizer.zero_grad()
         return taken[0] if learns else None
 
-    def add_gradients(self, optimizer: Any) -> None:
+    def add_gradients(self, optimizer: LightningOptimizer) -> None:
         """The gradient of all ranks' rows, where each has that of its own; sharded weights have it already."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = parameters_of(optimizer)
         for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         if not self.model.sharded:
-            self.ranks.add(parameter.grad for parameter in parameters)
+            self.ranks.add(parameter.grad for parameter in parameters if parameter.grad is not None)
 
     def predict_step(self, drawn: tuple[list[Prompt], int], _: int) -> Inspected:
         """What a step would make of these prompts, with nothing learned, kept or logged.

@@ -1,15 +1,19 @@
 """The optimizer's settings, and one guarded optimizer step."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from research.component import require
 from research.errors import UserError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +84,22 @@ class NonFiniteGuard:
         return False
 
 
-def as_list(found: Any) -> list[Any]:
+def as_list(found: Item | list[Item] | None) -> list[Item]:
     """What Lightning gives alone when there is one of it, in a list."""
+    if found is None:
+        return []
     return list(found) if isinstance(found, list) else [found]
 
 
-def guarded_step(optimizer: Any, *, clip: float, guard: NonFiniteGuard) -> tuple[float, bool]:
+def parameters_of(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:
+    """The weights that an optimizer changes."""
+    inside = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+    return [parameter for group in inside.param_groups for parameter in group["params"]]
+
+
+def guarded_step(
+    optimizer: Optimizer | LightningOptimizer, *, clip: float, guard: NonFiniteGuard
+) -> tuple[float, bool]:
     """Clip and step, unless the gradient is not finite; its norm before clipping, and whether the step was taken.
 
     Args:
@@ -93,8 +107,7 @@ def guarded_step(optimizer: Any, *, clip: float, guard: NonFiniteGuard) -> tuple
         clip: largest global norm of the gradient.
         guard: counts the steps that are not taken, and stops the run when they do not end.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+    norm = torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), clip)
     norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     taken = guard.admit(norm)
     if taken:

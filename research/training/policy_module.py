@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning import LightningModule
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from research.errors import UserError
 from research.evaluation import Evaluation
 from research.policy import Policy, PolicySpec
+from research.prompts import PromptData, PromptStream
 from research.rewards import Rewards
 from research.rollouts import Collected, Rollouts
 from research.seeding import derive_seed, torch_seed
@@ -19,13 +22,15 @@ from research.training.critic import Critic, CriticSpec
 from research.training.held_out import HeldOut
 from research.training.iterations import IterationSpec, RewardModel
 from research.training.memory import state_bytes
-from research.training.optimization import NonFiniteGuard, Optimization
+from research.training.optimization import NonFiniteGuard, Optimization, as_list
 from research.training.phases import Phases
 from research.training.ranks import Ranks
 from research.training.resume import restore, run_state, trained_weights
 from research.training.sync import Sync
 from research.training.warm_start.builtin import resolve_path
 from research.types import Group, Prompt, UpdateBatch
+
+Batch = TypeVar("Batch")
 
 
 class PolicyModule(LightningModule):
@@ -66,6 +71,8 @@ class PolicyModule(LightningModule):
         self.guard = NonFiniteGuard(optimization.max_nonfinite)
         self.phases, self.costs = Phases(), Costs()
         self.steps_done = 0
+        self.surplus: tuple[Group, ...] = ()
+        self.entropy_coefficient = 0.0
         self.weights_version = 0
         self.ranks = Ranks()
         self.policy: Policy | None = None
@@ -86,6 +93,19 @@ class PolicyModule(LightningModule):
         assert self.sync is not None, "setup comes first"
         return self.sync
 
+    @property
+    def data(self) -> PromptData:
+        """The prompts of the run."""
+        found = getattr(self.trainer, "datamodule", None)
+        assert isinstance(found, PromptData), "a recipe's data are a PromptData"
+        return found
+
+    @property
+    def stream(self) -> PromptStream:
+        """The stream that training prompts are drawn from."""
+        assert self.data.stream is not None, "setup comes first"
+        return self.data.stream
+
     def sync_sampler(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """Let the sampler have the policy's weights as they are now, and prove it; what was measured, now or before."""
         with self.phases("syncing"):
@@ -99,7 +119,7 @@ class PolicyModule(LightningModule):
 
     def assemble(self, groups: Sequence[Group]) -> UpdateBatch:
         """The groups as tensors on the policy's device."""
-        return assemble(groups, pad=self.model.tokenizer.pad_token_id, device=self.device)  # pyright: ignore
+        return assemble(groups, pad=self.model.padding, device=self.device)
 
     # --- set-up -------------------------------------------------------------------------------------------------
 
@@ -143,7 +163,7 @@ class PolicyModule(LightningModule):
                 raise UserError("a critic or a reward model is not sharded yet: take the strategy ddp, or one device")
             self.model.shard(self.device_mesh["data_parallel"], most=self.ranks.most)
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         """AdamW and its warm-up, advanced by hand once a step; the critic has its own."""
         built = [self.optimization.build(self.model)]
         if self.critic is not None:
@@ -151,9 +171,14 @@ class PolicyModule(LightningModule):
             built.append(replace(self.optimization, learning_rate=rate).build(self.critic))
         return [optimizer for optimizer, _ in built], [schedule for _, schedule in built]
 
+    @property
+    def schedules(self) -> list[LambdaLR]:
+        """The learning rates' schedules: the policy's, then the critic's."""
+        return [schedule for schedule in as_list(self.lr_schedulers()) if isinstance(schedule, LambdaLR)]
+
     # --- steps --------------------------------------------------------------------------------------------------
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Prompts are text: they stay where they are."""
         return batch
 

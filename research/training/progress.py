@@ -1,14 +1,13 @@
 """Progress on the terminal for anything longer than two seconds."""
 
 import logging
-from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from research.training.budget import watch_of
+from research.training.budget import Spends, watch_of
 
 
 def hush_lightning() -> None:
@@ -50,7 +49,7 @@ class StepProgress(Callback):
         self.row = self.bar.add_task(self.title, total=self.total or 100, completed=begun, note="")
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Advance by one."""
         note = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items())
@@ -60,6 +59,7 @@ class StepProgress(Callback):
             self.bar.update(self.row, completed=self._percent(trainer, pl_module), note=note)
 
     def _percent(self, trainer: Trainer, module: LightningModule) -> int:
+        assert isinstance(module, Spends)
         return min(100, int(100 * watch_of(trainer).share(module)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

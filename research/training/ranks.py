@@ -7,9 +7,10 @@ gradient of one rank that has all rows.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
+from lightning import Trainer
 from torch import Tensor, distributed
 
 from research.policy import TokenValues
@@ -29,7 +30,7 @@ class Ranks:
     """How many there are."""
 
     @classmethod
-    def of(cls, trainer: Any | None) -> "Ranks":
+    def of(cls, trainer: Trainer | None) -> "Ranks":
         """The ranks of a Lightning trainer; one where there is none."""
         return cls() if trainer is None else cls(rank=trainer.global_rank, size=trainer.world_size)
 
@@ -71,7 +72,7 @@ class Ranks:
             return read(batch)
         own = self._own(batch)
         values = read(batch.rows(own))
-        found: list[Any] = [None] * self.size
+        found: list[tuple[Tensor, ...]] = [()] * self.size
         distributed.all_gather_object(found, (own.cpu(), values.logprobs.cpu(), values.entropies.cpu()))
         whole = torch.zeros(2, *batch["mask"].shape)
         for rows, *parts in found:

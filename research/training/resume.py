@@ -1,12 +1,54 @@
 """What a checkpoint holds beyond Lightning's own: all that a run needs to go on as if it had never stopped."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+from torch import Tensor
 
 from research.errors import UserError
+from research.policy import Policy, PolicySpec
 from research.seeding import random_states, set_random_states
+from research.training.costs import Costs
+from research.training.iterations import IterationSpec, RewardModel
+from research.training.optimization import NonFiniteGuard
+from research.types import Group
 
 
-def run_state(module: Any) -> dict[str, Any]:
+class RunState(TypedDict):
+    """A checkpoint's part that Lightning does not know of."""
+
+    surplus: tuple[Group, ...]
+    totals: dict[str, int | float]
+    steps_done: int
+    guard: tuple[int, int]
+    entropy_coefficient: float
+    reference: dict[str, Tensor] | None
+    history: tuple[Group, ...]
+    random: dict[str, Any]
+    seed: int
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A module with everything that `RunState` is read from."""
+
+    spec: PolicySpec
+    iterations: IterationSpec | None
+    reward_model: RewardModel | None
+    guard: NonFiniteGuard
+    costs: Costs
+    surplus: tuple[Group, ...]
+    steps_done: int
+    entropy_coefficient: float
+    seed: int
+
+    @property
+    def model(self) -> Policy:
+        """The policy."""
+        ...
+
+
+def run_state(module: Resumes) -> RunState:
     """The surplus of dynamic sampling, counters, every random state, what an iteration renewed."""
     return {
         "surplus": module.surplus,
@@ -23,7 +65,7 @@ def run_state(module: Any) -> dict[str, Any]:
     }
 
 
-def restore(module: Any, state: dict[str, Any] | None) -> None:
+def restore(module: Resumes, state: RunState | None) -> None:
     """Put the module where `run_state` found it.
 
     Raises: UserError if the checkpoint is of a run with another seed, or was not written by this program.
@@ -45,10 +87,10 @@ def restore(module: Any, state: dict[str, Any] | None) -> None:
     set_random_states(state["random"])
 
 
-def trained_weights(module: Any, weights: dict[str, Any]) -> dict[str, Any]:
+def trained_weights(module: Resumes, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights that training changes: all of them, or the adapters with the critic and the reward model."""
     if module.spec.lora is None:
-        return weights
+        return dict(weights)
     trained = {f"policy.{name}" for name, parameter in module.model.named_parameters() if parameter.requires_grad}
     own = ("critic.", "reward_model.")
     return {name: value for name, value in weights.items() if name in trained or name.startswith(own)}

@@ -4,9 +4,8 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 """What a scheduler sends before it takes the machine away, and, through submitit, before a job's time is over."""
@@ -35,15 +34,15 @@ class StopWhenAsked(Callback):
             for number in SIGNALS:
                 signal.signal(number, self._terminate)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen during the evaluation of the start, which no step has begun yet."""
         self.listen()
 
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen during training."""
         self.listen()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if any rank was asked to; the checkpoint is written by the callback that comes last."""
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.should_stop = True

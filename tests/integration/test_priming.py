@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_letters, digits, punctuation
 from typing import Any
 
 import pytest
 from conftest import EXPERIMENTS
 
 from research.cli import main
+from research.policy import character_tokenizer
 from research.prompts import AnswerMatches, MaxLength
 from research.recipe import parse
 from research.recipe_file import read_recipe
@@ -19,22 +21,13 @@ VERIFIERS = read_recipe([EXPERIMENTS / "priming.yaml"])["model"]["rewards"]["ver
 EVALUATION = {"model.rewards.verifiers": VERIFIERS, "model.rollouts.max_completion_tokens": 24}
 
 
-class Letters:
-    """A tokenizer with a token for each letter."""
-
-    eos_token_id = 0
-
-    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
-        return {"input_ids": [ord(letter) for letter in text]}
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(map(chr, ids))
+LETTERS = character_tokenizer(f"{ascii_letters}{digits}{punctuation} ")
 
 
 class TestDemonstrations:
     def written(self, **settings: Any) -> str:
         source = Demonstrations(**settings)
-        source.attach(CompactSampler(max_rows=1), None, Letters())
+        source.attach(CompactSampler(max_rows=1), None, LETTERS)
         prompt = Prompt(id="0", text="1+2=", answer="3", meta={"solution": " <think>1+2=3</think> Three. "})
         decoding = Decoding(max_tokens=99, temperature=1.0)
         (group,) = source.sample([prompt], n=1, decoding=decoding, seed=0)

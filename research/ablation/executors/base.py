@@ -47,7 +47,7 @@ class Outcome:
     """The end of a run: complete, stopped or failed."""
 
     run: str
-    result: dict[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
     """The run's result (see `research.runs.folder.write_result`); None if it did not reach its last step."""
     reason: str = ""
     """The reason of a failure: one sentence, or a traceback for a fault of the program."""

@@ -5,7 +5,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import takewhile
 from time import monotonic
-from typing import Any
+from typing import Required, TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,7 +15,7 @@ from research.rollouts.vllm.http import Server, ServerError
 from research.rollouts.vllm.requests import completion, sampling_parameters
 from research.types import Completion, Group, Prompt
 
-ANSWER: Mapping[str, Any] = {
+ANSWER: Mapping[str, bool | float] = {
     "return_token_ids": True,
     "return_tokens_as_token_ids": True,
     "repetition_penalty": 1.0,
@@ -24,6 +24,21 @@ ANSWER: Mapping[str, Any] = {
     "min_p": 0.0,
 }
 """Tokens are said as numbers, and no setting of the server's own takes part."""
+
+
+class Logprobs(TypedDict):
+    """The part of an answer that says how likely its tokens were."""
+
+    token_logprobs: list[float]
+
+
+class Choice(TypedDict, total=False):
+    """A completion as the server answers it, in JSON."""
+
+    index: Required[int]
+    finish_reason: Required[str | None]
+    token_ids: list[int] | None
+    logprobs: Logprobs | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +93,16 @@ class Completions:
         decoding = call.decoding.within(call.prompts[index])
         drawn = sampling_parameters(decoding, n=call.n, seed=call.seed, index=index, end_tokens=self.end_tokens)
         body = {"model": self.model(), "prompt": ids, **ANSWER, **drawn}
-        choices = self.server.ask("/v1/completions", "choices", body)
+        choices: list[Choice] = self.server.ask("/v1/completions", "choices", body)
         return Group(
             prompt=call.prompts[index],
             prompt_ids=tuple(ids),
             completions=tuple(self._completion(c) for c in sorted(choices, key=lambda choice: choice["index"])),
         )
 
-    def _completion(self, choice: dict[str, Any]) -> Completion:
-        ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
+    def _completion(self, choice: Choice) -> Completion:
+        ids, likely = choice.get("token_ids"), choice.get("logprobs")
+        logprobs = None if likely is None else likely.get("token_logprobs")
         if choice["finish_reason"] == "abort":
             raise ServerError(f"the vLLM server at {self.server.url} broke completions off.", away=True)
         if ids is None or logprobs is None or len(ids) != len(logprobs):

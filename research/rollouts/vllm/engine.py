@@ -5,14 +5,17 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, distributed
 
 from research.errors import UserError
+from research.rollouts.vllm.requests import SamplingRequest
 from research.seeding import random_states, set_random_states
 
 INSTALL = (
@@ -34,6 +37,42 @@ def check_installed(name: str) -> None:
         raise UserError(f"{name} needs vLLM, which is not installed: {INSTALL}; or take CompactSampler")
 
 
+def module(name: str) -> ModuleType:
+    """A module of vLLM, imported when it is needed; a type checker needs no vLLM for it."""
+    return import_module(name)
+
+
+@runtime_checkable
+class Logprob(Protocol):
+    """vLLM's entry of a token."""
+
+    logprob: float
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A completion as vLLM gives it."""
+
+    token_ids: Sequence[int]
+    logprobs: Sequence[Mapping[int, Logprob]]
+    finish_reason: str | None
+
+
+@runtime_checkable
+class Answered(Protocol):
+    """A prompt's completions as vLLM gives them."""
+
+    outputs: Sequence[Drawn]
+
+
+class Adapter(NamedTuple):
+    """Adapters in a folder, by the name and the number that vLLM keeps them under."""
+
+    name: str
+    number: int
+    folder: str
+
+
 class Engine:
     """A running `vllm.LLM`. Whatever it is asked, the process's random states, threads and environment stay.
 
@@ -44,7 +83,7 @@ class Engine:
     Raises: UserError with vLLM's reason, if it cannot be imported or does not start.
     """
 
-    def __init__(self, device: torch.device, **settings: Any) -> None:
+    def __init__(self, device: torch.device, **settings: object) -> None:
         self._owns_group = not distributed.is_initialized()
         place = _place(device, alone=self._owns_group)
         if place:
@@ -52,7 +91,7 @@ class Engine:
         with untouched(), redirect_stdout(StringIO()):
             os.environ.update({**USUALLY, **os.environ, **ALWAYS, **place})
             try:
-                from vllm import LLM  # pyright: ignore
+                LLM = module("vllm").LLM
             except Exception as error:
                 raise UserError(f"vLLM is installed and cannot be imported ({_reason(error)}): {INSTALL}") from error
             try:
@@ -68,15 +107,20 @@ class Engine:
         with untouched():
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
 
-    def generate(self, prompt_ids: Sequence[Sequence[int]], requests: Sequence[Any], adapter: Any) -> list[Any]:
-        """The outputs, in the prompts' order.
+    def generate(
+        self, prompt_ids: Sequence[Sequence[int]], requests: Sequence[SamplingRequest], adapter: Adapter | None
+    ) -> list[Answered]:
+        """The completions of each prompt, in the prompts' order.
 
         An engine that is to run eagerly does so altogether: otherwise small functions are compiled at their first call.
         """
         eager = self._llm.model_config.enforce_eager
         with untouched(), torch.compiler.set_stance("force_eager" if eager else "default"):
             prompts = [{"prompt_token_ids": list(ids)} for ids in prompt_ids]
-            return self._llm.generate(prompts, list(requests), lora_request=adapter, use_tqdm=False)
+            # Samplers read texts of their own; vLLM's is there only to find stop strings.
+            parameters = [module("vllm").SamplingParams(**each, detokenize=bool(each["stop"])) for each in requests]
+            lora = None if adapter is None else module("vllm.lora.request").LoRARequest(*adapter)
+            return self._llm.generate(prompts, parameters, lora_request=lora, use_tqdm=False)
 
     def forget(self) -> None:
         """Drop the keys and values of all prompts: they are of earlier weights.
@@ -112,8 +156,7 @@ class Engine:
 
     def _free_groups(self) -> None:
         """Leave the process groups, but not the one that the ranks train in."""
-        from vllm.distributed import parallel_state  # pyright: ignore
-
+        parallel_state = module("vllm.distributed.parallel_state")
         if self._owns_group:
             parallel_state.cleanup_dist_env_and_memory()
         else:

@@ -1,6 +1,7 @@
 """Calls to a vLLM server over HTTP: each has a time-out, each error says who was asked what and what it answered."""
 
 import os
+from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import Any
 
@@ -25,6 +26,10 @@ LORA_COMMAND = (
     "--logprobs-mode processed_logprobs --generation-config vllm --enable-lora --max-lora-rank <the policy's rank>"
 )
 """The same where adapters are trained."""
+
+
+Body = Mapping[str, Any]
+"""What is sent along with a call, as JSON."""
 
 
 class ServerError(UserError):
@@ -76,14 +81,14 @@ class Server:
         answer = self._call("GET", path, None, min(CONTROL_SECONDS, self.request_timeout))
         return self._said(answer, key, f"GET {path}")
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> None:
+    def post(self, path: str, body: Body | None = None) -> None:
         """Let it do some work.
 
         Raises: ServerError.
         """
         self._call("POST", path, body, self.request_timeout)
 
-    def ask(self, path: str, key: str, body: dict[str, Any] | None = None) -> Any:
+    def ask(self, path: str, key: str, body: Body | None = None) -> Any:
         """Let it do some work; what it then says of `key`.
 
         Raises: ServerError, also if it says nothing of it.
@@ -119,7 +124,7 @@ class Server:
         """Close the connections."""
         self.session.close()
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None, seconds: float) -> requests.Response:
+    def _call(self, method: str, path: str, body: Body | None, seconds: float) -> requests.Response:
         try:
             answer = self.session.request(method, self.url + path, json=body, timeout=(CONNECT_SECONDS, seconds))
         except requests.ReadTimeout as error:

@@ -1,16 +1,30 @@
 """Weights from a trainer's GPU straight to those of a vLLM server, by vLLM's own weight transfer."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from research.component import require
 from research.errors import UserError
+from research.rollouts.vllm.engine import module
 from research.rollouts.vllm.http import Server
 from research.rollouts.vllm.routes import Route
 from research.rollouts.weights import full_weights, is_adapted, size
+
+TRANSFER = "vllm.distributed.weight_transfer"
+
+
+@runtime_checkable
+class Transfer(Protocol):
+    """The trainer's end of vLLM's weight transfer."""
+
+    def send_weights(self) -> None:
+        """Send one version to the server."""
+
+    def shutdown(self) -> None:
+        """End the connection."""
 
 
 class NCCLRoute(Route):
@@ -31,9 +45,9 @@ class NCCLRoute(Route):
         require(bool(address), "NCCLRoute: address is this host's, as the server reaches it")
         require(1 <= port < 2**16, f"NCCLRoute: port is in [1, 65535], got {port}")
         self.address, self.port = address, port
-        self.engine: Any = None
+        self.engine: Transfer | None = None
 
-    def attach(self, server: Server, model: Any) -> None:
+    def attach(self, server: Server, model: nn.Module) -> None:
         """Send this model's weights to this server from now on.
 
         Raises: UserError for adapters, several ranks, no GPU or no vLLM.
@@ -45,7 +59,7 @@ class NCCLRoute(Route):
         if not torch.cuda.is_available():
             raise UserError("NCCLRoute needs a GPU, which is not here: take CheckpointRoute")
         try:
-            import vllm  # noqa: F401  # pyright: ignore[reportMissingImports]
+            module("vllm")
         except ImportError as error:
             raise UserError(
                 f"NCCLRoute needs vLLM in the trainer's environment too ({error}): pip install 'research-rlvr[vllm]', "
@@ -83,23 +97,15 @@ class NCCLRoute(Route):
         if self.engine is not None:
             self.engine.shutdown()
 
-    def _connected(self) -> Any:
-        from vllm.distributed.weight_transfer.factory import (  # pyright: ignore[reportMissingImports]
-            WeightTransferTrainerFactory,
-        )
-        from vllm.distributed.weight_transfer.nccl_engine import (  # pyright: ignore[reportMissingImports]
-            NCCLTrainerInitInfo,
-        )
-
-        info = NCCLTrainerInitInfo(
+    def _connected(self) -> Transfer:
+        info = module(f"{TRANSFER}.nccl_engine").NCCLTrainerInitInfo(
             master_address=self.address,
             master_port=self.port,
             world_size=1 + int(self.server.get("/get_world_size", "world_size")),
             rank=0,
         )
-        return WeightTransferTrainerFactory.trainer_init(
-            info, client=TransferCalls(self.server), source=source_of(self.model)
-        )
+        factory = module(f"{TRANSFER}.factory").WeightTransferTrainerFactory
+        return factory.trainer_init(info, client=TransferCalls(self.server), source=source_of(self.model))
 
 
 class TransferCalls:
@@ -108,7 +114,7 @@ class TransferCalls:
     def __init__(self, server: Server) -> None:
         self.server = server
 
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+    def init_weight_transfer_engine(self, init_info: Mapping[str, object]) -> None:
         """Let the server's workers connect to the trainer."""
         self.server.post("/init_weight_transfer_engine", {"init_info": init_info})
 
@@ -116,7 +122,7 @@ class TransferCalls:
         """Begin a version."""
         self.server.post("/start_weight_update")
 
-    def update_weights(self, update_info: Any) -> None:
+    def update_weights(self, update_info: object) -> None:
         """Let the workers receive what is described."""
         self.server.post("/update_weights", {"update_info": update_info})
 
@@ -125,16 +131,13 @@ class TransferCalls:
         self.server.post("/finish_weight_update", {"weight_version": weight_version})
 
 
-def source_of(model: Any) -> Any:
+def source_of(model: nn.Module) -> object:
     """The model's weights as vLLM's transfer reads them: what there is, and each of them in turn."""
-    from vllm.distributed.weight_transfer.base import (  # pyright: ignore[reportMissingImports]
-        ParamMeta,
-        WeightSource,
-    )
+    base = module(f"{TRANSFER}.base")
 
-    class Weights(WeightSource):
-        def metadata(self) -> list[Any]:
-            return [ParamMeta(name, value.dtype, tuple(value.shape)) for name, value in full_weights(model)]
+    class Weights(base.WeightSource):
+        def metadata(self) -> list[object]:
+            return [base.ParamMeta(name, value.dtype, tuple(value.shape)) for name, value in full_weights(model)]
 
         def __iter__(self) -> Iterator[tuple[str, Tensor]]:
             return full_weights(model)

@@ -1,12 +1,12 @@
 """What an engine of vLLM is asked and what it answers, in process or behind a server; nothing here needs vLLM."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Literal, TypedDict, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from research.errors import UserError
-from research.rollouts.sampler import Decoding
+from research.rollouts.sampler import Decoding, text_of
 from research.seeding import derive_seed
 from research.types import Completion, Prompt
 
@@ -14,9 +14,32 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The adapters' ranks that vLLM has room for."""
 
 
+class SamplingRequest(TypedDict):
+    """How completions are drawn, in the names that `vllm.SamplingParams` and the completions route share."""
+
+    n: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    stop: list[str]
+    stop_token_ids: list[int]
+    ignore_eos: bool
+    include_stop_str_in_output: bool
+    logprobs: int
+    seed: int
+
+
+class AdapterSettings(TypedDict, total=False):
+    """What an engine is told of adapters before it starts."""
+
+    enable_lora: bool
+    max_lora_rank: int
+
+
 def sampling_parameters(
     decoding: Decoding, *, n: int, seed: int, index: int, end_tokens: Sequence[int]
-) -> dict[str, Any]:
+) -> SamplingRequest:
     """How one prompt's completions are drawn, in the names that `vllm.SamplingParams` and the completions route share.
 
     Completion k of the prompt draws with the request's seed plus k, so it depends on the seed, on the prompt's place in
@@ -88,17 +111,16 @@ def completion(
     return Completion(
         token_ids=tuple(token_ids),
         rollout_logprobs=tuple(logprobs),
-        text=cast(str, tokenizer.decode(list(token_ids), skip_special_tokens=True)),
+        text=text_of(token_ids, tokenizer),
         finish_reason=cast(Literal["stop", "length"], finish_reason),
     )
 
 
-def adapter_settings(model: Any) -> dict[str, Any]:
-    """What an engine must know of a PEFT model's adapters before it starts.
+def adapter_settings(rank: int) -> AdapterSettings:
+    """The engine's settings for adapters of this rank.
 
-    Raises: UserError if their rank is above what vLLM has room for.
+    Raises: UserError if vLLM has no room for it.
     """
-    rank = max(adapter.r for adapter in model.peft_config.values())
     if rank > RANKS[-1]:
         raise UserError(f"vLLM has room for adapters of rank {RANKS[-1]} at most, and LoRA's rank is {rank}")
     return {"enable_lora": True, "max_lora_rank": next(known for known in RANKS if known >= rank)}

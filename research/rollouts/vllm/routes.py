@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from weakref import finalize
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from research.component import require
 from research.errors import UserError
@@ -32,7 +31,7 @@ class Route(ABC):
     """A way for weights to get to a server."""
 
     @abstractmethod
-    def attach(self, server: Server, model: Any) -> None:
+    def attach(self, server: Server, model: nn.Module) -> None:
         """Send this model's weights to this server from now on.
 
         Raises: UserError if they cannot go this way.
@@ -57,7 +56,7 @@ class Route(ABC):
         """The name under which the server's completions have these weights; `base` is its model's."""
         return base
 
-    def alone(self) -> AbstractContextManager[Any]:
+    def alone(self) -> AbstractContextManager[None]:
         """A block that one rank at a time goes through, in which it may send."""
         return nullcontext()
 
@@ -82,9 +81,9 @@ class CheckpointRoute(Route):
         self.folder = Path(folder).expanduser().resolve() / "policy-weights"
         self.newest: Path | None = None
         self._before: Path | None = None
-        self._clear: Callable[[], Any] | None = None
+        self._clear: Callable[[], object] | None = None
 
-    def attach(self, server: Server, model: Any) -> None:
+    def attach(self, server: Server, model: nn.Module) -> None:
         """Take the folder for this run.
 
         Raises: UserError if it cannot be written, or if another run has it.

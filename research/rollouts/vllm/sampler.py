@@ -4,16 +4,25 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from research.component import require
 from research.rollouts.sampler import Decoding, Sampler, prompt_tokens
 from research.rollouts.transformers import end_tokens
-from research.rollouts.vllm.engine import Engine, check_installed
+from research.rollouts.vllm.engine import Adapter, Drawn, Engine, check_installed
 from research.rollouts.vllm.requests import adapter_settings, check_room, completion, sampling_parameters
-from research.rollouts.weights import AdapterFolder, Counted, full_weights, is_adapted, save_shape
+from research.rollouts.weights import (
+    AdapterFolder,
+    Counted,
+    adapter_rank,
+    device_of,
+    full_weights,
+    is_adapted,
+    save_shape,
+)
 from research.types import Completion, Group, Prompt
 
 ROUNDING = 0.02
@@ -73,20 +82,20 @@ class VLLMSampler(Sampler):
         self.dtype, self.tolerance, self.enforce_eager = dtype, tolerance, enforce_eager
         self.gpu_memory_utilization, self.kv_cache_gib = gpu_memory_utilization, kv_cache_gib
         self.max_model_len, self.sleep_level = max_model_len, sleep_level
-        self.model: Any = None
+        self.model: nn.Module | None = None
         self._forget()
 
     def _forget(self) -> None:
         self._engine: Engine | None = None
         self._adapters = AdapterFolder()
-        self._adapter: Any = None
+        self._adapter: Adapter | None = None
         self._version: int | None = None
         self._has_model = False
         self._asleep = False
 
     # --- weights ------------------------------------------------------------------------------------------------
 
-    def attach(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample from this model from the next sync on, when it is on the device where it is trained.
 
         Raises: UserError if vLLM is not installed.
@@ -94,6 +103,11 @@ class VLLMSampler(Sampler):
         check_installed(type(self).__name__)
         self.close()
         self.model, self.tokenizer = model, tokenizer
+
+    @property
+    def _attached(self) -> nn.Module:
+        assert self.model is not None, "attach comes first"
+        return self.model
 
     def sync(self, version: int) -> Mapping[str, float]:
         """Give the engine the model's weights of this version; start it, or wake it, if it is time to.
@@ -115,9 +129,9 @@ class VLLMSampler(Sampler):
 
     def _take_over(self, engine: Engine, version: int) -> int:
         """Bytes of the weights that changed hands."""
-        adapted, taken = is_adapted(self.model), 0
+        adapted, taken = is_adapted(self._attached), 0
         if not self._has_model or (version != self._version and not adapted):
-            weights = Counted(full_weights(self.model))
+            weights = Counted(full_weights(self._attached))
             engine.load(weights)
             self._has_model, taken = True, weights.bytes
         if adapted and version != self._version:
@@ -126,10 +140,8 @@ class VLLMSampler(Sampler):
 
     def _load_adapter(self, version: int) -> int:
         """Under a new name and number for each version: an engine keeps what it knows by either."""
-        from vllm.lora.request import LoRARequest  # pyright: ignore
-
-        folder, written = self._adapters.save(self.model, version)
-        self._adapter = LoRARequest(f"version-{version}", version + 1, str(folder))
+        folder, written = self._adapters.save(self._attached, version)
+        self._adapter = Adapter(name=f"version-{version}", number=version + 1, folder=str(folder))
         return written
 
     def sleep(self) -> None:
@@ -147,17 +159,17 @@ class VLLMSampler(Sampler):
         self._forget()
 
     def _sleeps(self) -> bool:
-        return self.sleep_level > 0 and self.model.device.type == "cuda"
+        return self.sleep_level > 0 and device_of(self._attached).type == "cuda"
 
     def _start(self) -> Engine:
-        settings = adapter_settings(self.model) if is_adapted(self.model) else {}
-        if self.kv_cache_gib is not None:
-            settings["kv_cache_memory_bytes"] = int(self.kv_cache_gib * 2**30)
+        model = self._attached
+        settings = adapter_settings(adapter_rank(model)) if is_adapted(model) else {}
+        memory = {} if self.kv_cache_gib is None else {"kv_cache_memory_bytes": int(self.kv_cache_gib * 2**30)}
         with TemporaryDirectory(prefix="research-engine-") as folder:
-            save_shape(self.model, Path(folder))
+            save_shape(model, Path(folder))
             self.tokenizer.save_pretrained(folder)
             return Engine(
-                self.model.device,
+                device_of(model),
                 model=folder,
                 runner="generate",
                 load_format="dummy",
@@ -169,6 +181,7 @@ class VLLMSampler(Sampler):
                 enforce_eager=self.enforce_eager,
                 enable_sleep_mode=self._sleeps(),
                 **settings,
+                **memory,
             )
 
     # --- samples ------------------------------------------------------------------------------------------------
@@ -178,24 +191,22 @@ class VLLMSampler(Sampler):
 
         Raises: UserError if a prompt leaves no room for its completions.
         """
-        from vllm import SamplingParams  # pyright: ignore
-
         assert self._engine is not None, "sync comes first"
         assert not self._asleep, "sync wakes it"
         ids = prompt_tokens(prompts, self.tokenizer)
         check_room(prompts, ids, decoding, self._engine.longest)
-        ending, text = sorted(end_tokens(self.model)), bool(decoding.stop)
+        ending = sorted(end_tokens(self._attached))
         asked = [
             sampling_parameters(decoding.within(prompt), n=n, seed=seed, index=k, end_tokens=ending)
             for k, prompt in enumerate(prompts)
         ]
-        outputs = self._engine.generate(ids, [SamplingParams(**each, detokenize=text) for each in asked], self._adapter)
+        outputs = self._engine.generate(ids, asked, self._adapter)
         return [
             Group(prompt=prompt, prompt_ids=tuple(row), completions=tuple(map(self._completion, output.outputs)))
             for prompt, row, output in zip(prompts, ids, outputs, strict=True)
         ]
 
-    def _completion(self, output: Any) -> Completion:
+    def _completion(self, output: Drawn) -> Completion:
         drawn = zip(output.token_ids, output.logprobs, strict=True)
         logprobs = [known[token].logprob for token, known in drawn]
         return completion(self.tokenizer, output.token_ids, logprobs, output.finish_reason)

@@ -5,10 +5,10 @@ from dataclasses import replace
 from logging import getLogger
 from math import inf
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
-from torch import distributed
+from torch import distributed, nn
 from transformers import PreTrainedTokenizerBase
 
 from research.component import require
@@ -19,7 +19,7 @@ from research.rollouts.vllm.completions import Call, Completions, common_gaps
 from research.rollouts.vllm.http import Server, ServerError
 from research.rollouts.vllm.requests import check_room
 from research.rollouts.vllm.routes import Route, is_first_rank
-from research.rollouts.weights import is_adapted
+from research.rollouts.weights import base_model, is_adapted
 from research.types import Group, Prompt
 
 FRESH = "default"
@@ -31,6 +31,7 @@ LOSSES = 3
 REMEMBERED = 4
 """So many prompts are sampled again after a restart, to compare."""
 Result = TypeVar("Result")
+Known = TypeVar("Known")
 
 
 class VLLMServerSampler(Sampler):
@@ -84,7 +85,7 @@ class VLLMServerSampler(Sampler):
         self._first: tuple[Call, list[Group]] | None = None
         self._doubtful = False
 
-    def attach(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample for this model from now on.
 
         Raises: UserError if the server is not there, or does not serve this policy.
@@ -107,7 +108,7 @@ class VLLMServerSampler(Sampler):
             model=lambda: self.route.served(self.name),
             concurrency=self.concurrency,
         )
-        last = model.get_input_embeddings().num_embeddings - 1
+        last = last_token(model)
         try:
             self.server.ask("/v1/completions", "choices", {"model": self.name, "prompt": [last], "max_tokens": 1})
         except ServerError as error:
@@ -132,7 +133,7 @@ class VLLMServerSampler(Sampler):
                 self._in_spite_of_losses(lambda: self._send(label), inf)
         except UserError as error:
             fault = str(error)
-        label, first_fault = _of_first_rank(label, fault)
+        label, first_fault = _of_first_rank((label, fault))
         if (fault := fault or first_fault) is not None:
             raise UserError(fault)
         self.label, self.version, self._first = label, version, None
@@ -239,9 +240,16 @@ class VLLMServerSampler(Sampler):
         return groups
 
 
-def _of_first_rank(*values: Any) -> list[Any]:
+def last_token(model: nn.Module) -> int:
+    """The highest token id that the model reads."""
+    embedding = base_model(model).get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    return embedding.num_embeddings - 1
+
+
+def _of_first_rank(value: Known) -> Known:
     """What the first rank knows, on every rank."""
-    known = list(values)
+    known = [value]
     if distributed.is_initialized() and distributed.get_world_size() > 1:
         distributed.broadcast_object_list(known, src=0)
-    return known
+    return known[0]

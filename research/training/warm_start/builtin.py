@@ -15,10 +15,12 @@ from tempfile import mkdtemp
 import torch
 from filelock import FileLock
 from lightning import Trainer
+from transformers import PreTrainedTokenizerBase
 
 from research.policy.builtin import TinyModel, character_tokenizer, tiny_model
 from research.prompts.arithmetic import ALPHABET, Difficulty, draw_chain, worked_solution
 from research.rollouts import Answer, Calculator
+from research.rollouts.sampler import end_token
 from research.rollouts.tool import pieces_of, tokenized
 from research.seeding import derive_seed
 from research.training.progress import StepProgress, hush_lightning
@@ -100,14 +102,14 @@ def warm_start(settings: WarmStart) -> Path:
     return folder
 
 
-def demonstrations(settings: WarmStart, tokenizer) -> list[Demonstration]:
+def demonstrations(settings: WarmStart, tokenizer: PreTrainedTokenizerBase) -> list[Demonstration]:
     """Worked solutions of freshly drawn chains, as the teacher of the warm start writes them."""
     random = Random(derive_seed(settings.seed, "demonstrations"))
     made = []
     for _ in range(settings.demonstrations):
         text = draw_chain(random, settings.difficulty)
         completion, calls = tokenized(settings.solution(text, random), tokenizer)
-        completion = (*completion, tokenizer.eos_token_id)
+        completion = (*completion, end_token(tokenizer))
         made.append(
             Demonstration(
                 prompt_ids=tuple(tokenizer(text)["input_ids"]),

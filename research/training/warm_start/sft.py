@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
-from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from research.component import require
 from research.policy.logprobs import completion_positions
@@ -54,7 +55,7 @@ class SFTModule(LightningModule):
     loss = − Σ_{i,t} log π_θ(o_{i,t} | q_i, o_{i,<t}) / Σ_i |o_i|
     """
 
-    def __init__(self, model: Any, settings: SFTSettings) -> None:
+    def __init__(self, model: nn.Module, settings: SFTSettings) -> None:
         super().__init__()
         self.model, self.settings = model, settings
 
@@ -76,7 +77,7 @@ class SFTModule(LightningModule):
         """Demonstrations become tensors in the step."""
         return batch
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; linear warm-up, then linear decay."""
         s = self.settings
         optimizer = torch.optim.AdamW(
@@ -97,4 +98,4 @@ def batches(demonstrations: Sequence[Demonstration], settings: SFTSettings, seed
         pool = sorted(order[start : start + run], key=lambda d: len(d.prompt_ids) + len(d.completion_ids))
         pieces = [pool[k : k + settings.batch] for k in range(0, len(pool), settings.batch)]
         planned += random.sample(pieces, len(pieces))
-    return DataLoader(planned[: settings.steps], batch_size=None)  # pyright: ignore[reportArgumentType]
+    return DataLoader(cast(Dataset[list[Demonstration]], planned[: settings.steps]), batch_size=None)
