@@ -19,18 +19,18 @@ from research.policy.reader import head_of
 class LoRA:
     """Low-rank adapters on the policy; the reference is then the policy with its adapters disabled.
 
-    They are float32, whatever the weights are stored in, and there is no dropout, so that the ratio of a policy to
-    itself is 1.
+    The adapters are float32, whatever format the weights are stored in. They have no dropout, so that the ratio of a
+    policy to itself is 1.
     """
 
     rank: int
-    """Rank of the update; at least 1."""
+    """Rank of the update matrix; at least 1."""
     alpha: float
-    """The update is scaled by alpha / rank; above 0."""
+    """Scale of the update, which is multiplied by alpha / rank; above 0."""
     targets: list[str] | Literal["all-linear"] = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
-    """Names of the linear layers that get an adapter; `all-linear` is all of them but the output layer."""
+    """Names of the linear layers that get an adapter; `all-linear` means all of them except the output layer."""
 
     def __post_init__(self) -> None:
         require(self.rank >= 1 and self.alpha > 0, f"LoRA: rank is at least 1 and alpha above 0, got {self}")
@@ -41,9 +41,9 @@ class LoRA:
 
 
 def with_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
-    """The model with fresh adapters, which alone are trained.
+    """The model with new adapters, and all other weights frozen.
 
-    Raises: UserError if the model has no such layers, or one of them is also the embedding.
+    Raises: UserError if the model lacks one of the layers, or one of them is also the embedding.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -52,12 +52,12 @@ def with_adapters(model: PreTrainedModel, lora: LoRA) -> nn.Module:
 
 
 def merged(model: nn.Module, fresh: nn.Module | None = None) -> PreTrainedModel:
-    """A copy of an adapted model, its adapters added to the weights they adapt.
+    """A copy of a model with adapters in which the adapters are added to the weights.
 
     Args:
-        model: has adapters.
-        fresh: the same model loaded anew, whose weights are taken for the sum: where the model's own are stored in less
-            than float32, most of an update would be lost in rounding.
+        model: a model with adapters.
+        fresh: the same model, loaded again in float32, to whose weights the adapters are added. In a lower precision
+            most of an update would be lost by rounding. None adds them to a copy of `model`.
     """
     from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -71,7 +71,7 @@ def merged(model: nn.Module, fresh: nn.Module | None = None) -> PreTrainedModel:
 
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """A block in which an adapted model computes as the model without its adapters."""
+    """A block in which the adapters of a model are switched off."""
     from peft import PeftModel
 
     assert isinstance(model, PeftModel)

@@ -1,6 +1,6 @@
 """The built-in model: a small causal language model of a real transformers class, with a real tokenizer.
 
-It is made, saved and loaded like any hub model, so everything that works on it works on one.
+It is made, saved and loaded like any hub model, so everything that works with it works with a hub model too.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class TinyModel:
     layers: int = 2
     """Transformer blocks."""
     heads: int = 4
-    """Attention heads; each is hidden/heads wide."""
+    """Attention heads, each of width hidden / heads."""
     feedforward: int = 512
     """Width of the feed-forward layers."""
     positions: int = 256
-    """Longest prompt and completion together, in tokens."""
+    """Most tokens of a prompt and its completion together."""
 
     def __post_init__(self) -> None:
         require(
@@ -51,7 +51,7 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
 
 
 def tiny_model(shape: TinyModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
-    """A randomly initialised Qwen3 model of this shape, in float32, the same for the same seed."""
+    """A randomly initialised Qwen3 model of this shape, in float32; equal seeds give equal models."""
     ids = tokenizer.get_vocab()
     config = Qwen3Config(
         vocab_size=len(tokenizer),

@@ -1,4 +1,4 @@
-"""What a policy is loaded from: the model and its tokenizer, with one sentence for whatever can be wrong with them."""
+"""Loading of a policy's model and tokenizer, with one clear sentence for each thing that can be wrong with them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,27 +27,27 @@ from research.policy.adapters import LoRA
 from research.policy.reader import head_of
 
 UNREADABLE = (OSError, ValueError, ImportError, RuntimeError, EOFError, SafetensorError, UnpicklingError)
-"""What transformers raises for files that it cannot read, and for models that it cannot make of them."""
+"""Exceptions of transformers for files that it cannot read and models that it cannot build from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySpec:
-    """Which model the policy starts from, and how it is trained."""
+    """The model that the policy starts from, and the precision and extent of its training."""
 
     path: str
-    """A folder or a hub id that transformers can load; `builtin` is the built-in model's cached warm start."""
+    """A folder or hub id that transformers can load; `builtin` means the built-in model after its warm start."""
     lora: LoRA | None
-    """Train low-rank adapters only; null trains all weights."""
+    """Low-rank adapters, which are then the only trained weights; null trains all weights."""
     precision: Literal["float32", "bfloat16"]
-    """What forward and backward passes compute in; trained weights, log-probabilities and optimizer stay float32."""
+    """Number format of forward and backward passes. Trained weights, log-probabilities and optimizer are float32."""
     weights: Literal["float32", "bfloat16", "4bit"] = "float32"
-    """What the weights are stored in. Less than float32 is for weights that adapters leave as they are: steps as small
-    as those of reinforcement learning would be rounded away. `4bit` is NF4, double quantization, by bitsandbytes."""
+    """Number format in which the weights are stored. Formats below float32 need adapters, because the small steps of
+    reinforcement learning would be lost by rounding. `4bit` is NF4 with double quantization, by bitsandbytes."""
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
-    """What computes attention; null is what transformers takes for the model."""
+    """Implementation of attention; null lets transformers choose."""
     gradient_checkpointing: bool = False
-    """Compute each block again in the backward pass instead of keeping what is inside. Prompts are then read with every
-    completion: a block that is computed again cannot read the keys and values of a prompt that was read before."""
+    """Recompute the activations of each block in the backward pass, which saves memory. A prompt is then read again for
+    each of its completions, because a recomputed block cannot use cached keys and values."""
     trust_remote_code: bool = False
     """Allow the model's own code to run while loading."""
 
@@ -64,12 +64,12 @@ class PolicySpec:
 
     @property
     def can_share_prompts(self) -> bool:
-        """Whether a prompt may be read once for all its completions, as far as the settings go."""
+        """True if these settings allow reading a prompt once for all its completions."""
         return not self.gradient_checkpointing and self.attention != "flash_attention_2"
 
 
 class LoadingInfo(TypedDict):
-    """What transformers says about a checkpoint that it has read."""
+    """Transformers' report on a checkpoint that it has loaded."""
 
     missing_keys: Iterable[str]
 
@@ -85,7 +85,7 @@ class Storage(TypedDict, total=False):
 def load_pretrained(spec: PolicySpec) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer, without adapters and without dropout.
 
-    Raises: UserError if they cannot be loaded or cannot serve as a policy; the message names the path and the reason.
+    Raises: UserError with the path and the reason if they cannot be loaded or cannot serve as a policy.
     """
     transformers_logging.disable_progress_bar()
     path, remote = spec.path, {"trust_remote_code": spec.trust_remote_code}
@@ -132,7 +132,7 @@ def _one_sentence(what: str, remedy: str) -> Iterator[None]:
 
 
 def _storage(spec: PolicySpec) -> Storage:
-    """How `from_pretrained` is told what the weights are stored in.
+    """The arguments of `from_pretrained` for the number format of the weights.
 
     Raises: UserError if bitsandbytes or a CUDA device is missing.
     """
@@ -152,7 +152,7 @@ def _storage(spec: PolicySpec) -> Storage:
 
 
 def without_dropout(model: nn.Module) -> None:
-    """Switch dropout off: a policy that is read twice must say the same, so that its ratio to itself is 1."""
+    """Switch dropout off, so that two passes give equal values and the ratio of a policy to itself is 1."""
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
@@ -163,17 +163,17 @@ def without_dropout(model: nn.Module) -> None:
 
 @torch.no_grad()
 def check_values(model: PreTrainedModel, path: str) -> None:
-    """Refuse a model whose log-probabilities `Policy` would get wrong.
+    """Refuse a model whose log-probabilities `Policy` would compute wrongly.
 
-    Raises: UserError if a token's hidden state depends on later ones, or the logits are not simply head(hidden): a soft
-        cap or a scale would be missed.
+    Raises: UserError if the hidden state of a token depends on later tokens, or if the logits are not head(hidden), for
+        example because of a soft cap or a scale.
     """
     ids = torch.arange(4, device=model.device)[None, :] % model.config.get_text_config().vocab_size
     model.eval()
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     other = model.get_decoder()(input_ids=ids[:, [0, 1, 2, 0]], use_cache=False).last_hidden_state
     if not torch.allclose(hidden[:, :3], other[:, :3], atol=1e-3 * float(hidden.abs().max())):
-        raise UserError(f"{path!r} lets a token see the ones after it: it is no causal language model")
+        raise UserError(f"{path!r} lets a token attend to later ones: it is no causal language model")
     if not torch.allclose(head_of(model)(hidden), model(input_ids=ids, use_cache=False).logits, atol=1e-4):
         raise UserError(
             f"{path!r} changes its logits after the output layer (a soft cap or a scale), which is not supported yet"
@@ -181,7 +181,7 @@ def check_values(model: PreTrainedModel, path: str) -> None:
 
 
 def _set_options(model: PreTrainedModel, spec: PolicySpec) -> None:
-    """Last of all: the checks above may run where flash attention does not."""
+    """Set attention and checkpointing, after the checks, which may run on a device without flash attention."""
     with _one_sentence(f"{spec.path!r} cannot be trained as policy asks", "Leave attention or checkpointing out."):
         if spec.attention is not None:
             model.set_attn_implementation(spec.attention)

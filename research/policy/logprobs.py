@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies of completion tokens, from hidden states, without logits for anything else."""
+"""Log-probabilities and entropies of completion tokens, from hidden states; other tokens need no logits."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 LOGITS = 2**26
-"""Logits that exist at a time: 256 MiB in float32, and about five times as much at the peak of the backward pass."""
+"""Most logits in memory at a time: 256 MiB in float32, and about five times as much during the backward pass."""
 
 
 def completion_positions(
@@ -16,7 +16,7 @@ def completion_positions(
 ) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"], Int[Tensor, " K"]]:
     """Row, completion index t and the position that predicts token t, for each of the K completion tokens that count.
 
-    A model is asked about no others, so that all it says of a tool's token is 0, as of padding.
+    Values of all other tokens, those of a tool and padding, are 0.
 
     Example:
         >>> completion_positions(torch.tensor([2]), torch.tensor([[True, True, True]]))
@@ -42,12 +42,12 @@ def entropies_of(logits: Float[Tensor, "K V"]) -> Float[Tensor, " K"]:
 
 
 def gathered(log_p: Float[Tensor, "K V"], targets: Int[Tensor, " K"]) -> Float[Tensor, " K"]:
-    """log p(target), of the log-probabilities of the whole vocabulary."""
+    """log p(target), from the log-probabilities of the whole vocabulary."""
     return log_p.gather(-1, targets[:, None]).squeeze(-1)
 
 
 def entropies_from(log_p: Float[Tensor, "K V"]) -> Float[Tensor, " K"]:
-    """H, of the log-probabilities of the whole vocabulary."""
+    """The entropy H, from the log-probabilities of the whole vocabulary."""
     return -(log_p.exp() * log_p).sum(-1)
 
 
@@ -62,16 +62,16 @@ def values_from_hidden(
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
     """log p(target) and H of softmax(head(hidden) / temperature), with the logits of at most `chunk` tokens at a time.
 
-    More tokens than that are taken chunk by chunk; the backward pass computes the logits of a chunk again, through the
-    head and whatever hangs on it, instead of keeping them. One chunk is computed, and kept, as it stands.
+    More tokens are computed chunk by chunk, and the backward pass recomputes the logits of each chunk to save memory.
+    A single chunk is computed once and kept.
 
     Args:
         head: the output layer, states to logits.
         hidden: the state that predicts each token.
         targets: the tokens.
         temperature: divides the logits.
-        entropy_gradient: whether the entropies carry a gradient; without one they leave nothing for the backward pass.
-        chunk: tokens; at least 1. It changes how float sums are rounded, nothing else.
+        entropy_gradient: True if the entropies carry a gradient; without it they need no memory for the backward pass.
+        chunk: number of tokens, at least 1. It changes the rounding of sums and nothing else.
 
     Returns: log-probabilities and entropies in nats, float32 for a head that computes in float32 or less.
 
@@ -94,7 +94,7 @@ def values_from_hidden(
         return values(hidden, targets)
     parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
     kind = hidden.device.type
-    # A cast that autocast keeps for later chunks would add up their gradients in its own low precision.
+    # A cast that autocast cached over several chunks would sum their gradients in low precision.
     with torch.autocast(
         kind,
         dtype=torch.get_autocast_dtype(kind),
@@ -112,9 +112,9 @@ def values_from_hidden(
 def micro_batches(
     spans: Int[Tensor, " B"], tokens: int, apart: Bool[Tensor, " B"] | None = None
 ) -> Iterator[Int[Tensor, " R"]]:
-    """Rows, longest first, in runs whose padded size rows × longest stays within `tokens` (one row always fits).
+    """Rows in micro-batches, longest first, each of a padded size (rows × longest) of at most `tokens`.
 
-    Rows that `apart` marks share no run with the others.
+    A single row always fits. Rows that `apart` marks are kept in micro-batches of their own.
 
     Example:
         >>> [rows.tolist() for rows in micro_batches(torch.tensor([3, 10, 4, 9]), 20)]

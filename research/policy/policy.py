@@ -1,4 +1,4 @@
-"""The policy that is trained: asking it (or its reference) for log-probabilities and entropies."""
+"""The trained policy: log-probabilities and entropies of completions by it and by its reference."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -20,14 +20,14 @@ from research.types import UpdateBatch
 
 
 class Policy(Reader):
-    """A causal language model that is being trained, and its frozen reference where one is asked for.
+    """A causal language model that is being trained, with a frozen reference if one is needed.
 
     Args:
-        spec: what to load and how to train it; `spec.path` is loadable here (no `builtin` any more).
-        temperature: log-probabilities are of the distribution that completions are sampled from, logits / temperature.
-        with_reference: keep a frozen copy of the start (with LoRA nothing is copied).
+        spec: model and precision; `spec.path` is a folder or hub id here, and no name of a built-in model.
+        temperature: divides the logits, so that log-probabilities are of the distribution that is sampled from.
+        with_reference: True to keep a frozen copy of the start. With LoRA the reference is the policy without adapters.
 
-    Raises: UserError if the model cannot be loaded, or does not read its logits straight off its last hidden state.
+    Raises: UserError if the model cannot be loaded or used.
     """
 
     def __init__(self, spec: PolicySpec, *, temperature: float, with_reference: bool) -> None:
@@ -40,43 +40,43 @@ class Policy(Reader):
         self._shares = shares
         self._prompts: SharedPrompts | None = None
         self._shards: Shards | None = None
-        # A plain list hides the frozen copy from parameters() and state_dict(): it is loaded again, never saved.
+        # A plain list hides the frozen copy from parameters() and state_dict(): it is loaded again and never saved.
         self._reference = [] if reference is None else [Reader(reference, temperature=temperature, bf16=bf16)]
         self.model.train()
 
     @property
     def padding(self) -> int:
-        """The token that fills rows up."""
+        """The id of the padding token."""
         token = self.tokenizer.pad_token_id
         assert isinstance(token, int), "loading gives the tokenizer a padding token"
         return token
 
     @property
     def sharded(self) -> bool:
-        """Whether every rank has a part of the weights only."""
+        """True if each rank holds only a part of the weights."""
         return self._shards is not None
 
     def shard(self, mesh: DeviceMesh, *, most: Callable[[int], int]) -> None:
-        """Spread the weights over the ranks of a one-dimensional mesh; from now on all ranks read together.
+        """Shard the weights over the ranks of a one-dimensional mesh; all ranks must compute together from now on.
 
         Args:
             mesh: the ranks.
-            most: the largest of the ranks' counts, by a collective call.
+            most: a collective call that gives the largest of the ranks' counts.
         """
         self._shares = False
         self._shards = Shards([self, *self._reference], mesh, most)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """All weights on every rank, for sampling."""
+        """A block in which every rank holds all weights, for sampling."""
         with self._shards.whole(self) if self._shards is not None else nullcontext():
             yield
 
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer as transformers reads them, adapters merged into the weights they adapt.
+        """Write model and tokenizer in the format of transformers, with adapters merged into the weights.
 
-        Weights that are stored in less than float32 are loaded again for that, in float32. Every rank calls it, and the
-        first one writes.
+        For merging, weights stored below float32 are loaded again in float32. Every rank calls it, and the first one
+        writes.
         """
         state = {name: whole(value) for name, value in self.model.state_dict().items()} if self.sharded else None
         if not first_rank():
@@ -90,7 +90,7 @@ class Policy(Reader):
         self.tokenizer.save_pretrained(folder)
 
     def _with_state(self, state: Mapping[str, Tensor]) -> nn.Module:
-        """A model of this kind with these weights."""
+        """A new model like this one with the given weights."""
         model, _ = load_pretrained(self.spec)
         model = with_adapters(model, self.spec.lora) if self.spec.lora else model
         model.load_state_dict(state)
@@ -101,18 +101,18 @@ class Policy(Reader):
 
         Args:
             batch: the rows.
-            entropy_gradient: whether the entropies carry one too.
+            entropy_gradient: True if the entropies carry a gradient too.
         """
         return self(batch, self._prompts, entropy_gradient=entropy_gradient)
 
     def micro_batches(
         self, batch: UpdateBatch, tokens: int, apart: Bool[Tensor, " B"] | None = None
     ) -> Iterator[Int[Tensor, " R"]]:
-        """Rows in runs of at most `tokens` padded tokens; those that `apart` marks share no run with the others.
+        """Rows in micro-batches of at most `tokens` padded tokens; rows marked by `apart` get some of their own.
 
-        Until the next run is asked for, `values` of this one's rows shares prompts with other runs: each is read once.
-        The gradient reaches all weights when the iterator is exhausted. Where the policy is sharded, each run takes one
-        forward and one backward pass.
+        Within an iteration, `values` of its rows reuses prompts that other micro-batches have read. Gradients through
+        prompts are complete once the iterator is exhausted. With a sharded policy each micro-batch must take exactly
+        one forward and one backward pass.
         """
         found = runs(self.causal_lm if self._shares else None, batch, tokens, apart)
         try:
@@ -124,12 +124,12 @@ class Policy(Reader):
 
     @torch.no_grad()
     def annotate(self, batch: UpdateBatch, tokens: int) -> TokenValues:
-        """The same without gradient, in micro-batches of at most `tokens` padded tokens."""
+        """Log-probabilities and entropies without gradient, in micro-batches of at most `tokens` padded tokens."""
         return self._in_micro_batches(self, batch, tokens)
 
     @torch.no_grad()
     def reference(self, batch: UpdateBatch, tokens: int) -> TokenValues:
-        """The same from the frozen reference."""
+        """Log-probabilities and entropies by the frozen reference, in the same way."""
         if self.spec.lora is None:
             self._reference[0].to(self.causal_lm.device)
             return self._in_micro_batches(self._reference[0], batch, tokens)
@@ -138,11 +138,11 @@ class Policy(Reader):
 
     @property
     def frozen(self) -> list[Reader]:
-        """The reference, where it is a model of its own."""
+        """The reference, if it is a model of its own."""
         return self._reference
 
     def reset_reference(self) -> None:
-        """The reference becomes the policy as it is now."""
+        """Set the reference to the current policy."""
         self._reference[0].model.load_state_dict(self.model.state_dict())
 
     def reference_state(self) -> dict[str, Tensor]:
@@ -150,7 +150,7 @@ class Policy(Reader):
         return self._reference[0].model.state_dict()
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Take the reference's weights back from a checkpoint."""
+        """Restore the reference's weights from a checkpoint."""
         self._reference[0].model.load_state_dict(state)
 
     def _in_micro_batches(self, reader: Reader, batch: UpdateBatch, tokens: int) -> TokenValues:

@@ -1,4 +1,4 @@
-"""A causal language model that reads completions: the log-probability and the entropy of each of their tokens."""
+"""Log-probability and entropy of each completion token by a causal language model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,19 +15,19 @@ from research.types import UpdateBatch
 
 
 class TokenValues(NamedTuple):
-    """What a model says of each completion token that counts; 0 on padding and on a tool's tokens."""
+    """A model's values of each completion token; 0 on padding and on the tokens of a tool."""
 
     logprobs: Float[Tensor, "B T"]
     entropies: Float[Tensor, "B T"]
 
 
 class Reader(nn.Module):
-    """A model and how its log-probabilities are taken. Calling it is one forward pass.
+    """A model that is asked for log-probabilities. A call is one forward pass.
 
     Args:
-        model: a transformers model, or one with adapters.
-        temperature: log-probabilities are of logits / temperature.
-        bf16: compute in bfloat16.
+        model: a transformers model, or a PEFT model around one.
+        temperature: divides the logits.
+        bf16: True to compute in bfloat16.
     """
 
     def __init__(self, model: nn.Module, *, temperature: float, bf16: bool) -> None:
@@ -36,7 +36,7 @@ class Reader(nn.Module):
 
     @property
     def causal_lm(self) -> PreTrainedModel:
-        """The transformers model inside, adapters and all."""
+        """The transformers model, with the adapters in its layers."""
         return causal_lm_of(self.model)
 
     @property
@@ -46,12 +46,12 @@ class Reader(nn.Module):
 
     @property
     def tied(self) -> bool:
-        """Whether the output layer is the embedding."""
+        """True if the output layer shares its weights with the embedding."""
         return self.head.weight is self.causal_lm.get_input_embeddings().weight
 
     @contextmanager
     def at_temperature(self, temperature: float) -> Iterator[None]:
-        """Values of the distribution at another temperature."""
+        """A block in which log-probabilities are computed at another temperature."""
         own, self.temperature = self.temperature, temperature
         try:
             yield
@@ -61,19 +61,19 @@ class Reader(nn.Module):
     def forward(
         self, batch: UpdateBatch, prompts: SharedPrompts | None = None, *, entropy_gradient: bool = False
     ) -> TokenValues:
-        """Log-probabilities and entropies of every completion token of the rows that counts, in one pass.
+        """Log-probabilities and entropies of the completion tokens of the rows, in one pass.
 
         Args:
             batch: the rows.
-            prompts: the rows' prompts, where they are shared.
-            entropy_gradient: whether the entropies carry one too.
+            prompts: prompts that are read once for several rows; None to read each row whole.
+            entropy_gradient: True if the entropies carry a gradient too.
         """
         rows, t, positions = completion_positions(batch.prompt_lengths, batch["mask"])
         with torch.autocast(batch.input_ids.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             if prompts is not None:
                 hidden = prompts.hidden(batch)
             else:
-                # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
+                # No attention mask is needed: under a causal mask no real token attends to the padding on its right.
                 # A row's last token predicts nothing, so the last column is never read.
                 decoder = self.causal_lm.get_decoder()
                 whole = decoder(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
@@ -91,14 +91,14 @@ class Reader(nn.Module):
 
 
 def causal_lm_of(model: nn.Module) -> PreTrainedModel:
-    """The transformers model: the model itself, or the one inside a model with adapters."""
+    """The transformers model: the model itself, or the one inside a PEFT model."""
     inside = model.get_submodule("base_model.model") if hasattr(model, "peft_config") else model
     assert isinstance(inside, PreTrainedModel)
     return inside
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The body of a causal language model: all but its output layer."""
+    """The body of a causal language model, without its output layer."""
     decoder = model.get_decoder()
     assert isinstance(decoder, PreTrainedModel)
     return decoder

@@ -1,4 +1,4 @@
-"""One number read off a language model's body at every position: the critic's values."""
+"""A language model's body with a head of one output at every position, for the critic's values."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ from research.types import UpdateBatch
 
 
 class ScalarModel(nn.Module):
-    """A transformer body with a linear head of one output, which begins at 0.
+    """A transformer body with a linear head of one output, which is 0 at the start.
 
     Args:
-        body: what reads the tokens, without an output layer.
-        precision: what it computes in; the head's output is float32.
-        shared: the body belongs to the policy, which trains and saves it.
+        body: a language model without its output layer.
+        precision: number format of the body; the head computes in float32.
+        shared: True if the body belongs to the policy, which trains and saves it.
     """
 
     def __init__(self, body: PreTrainedModel, *, precision: str, shared: bool) -> None:
@@ -38,18 +38,18 @@ class ScalarModel(nn.Module):
 
     @classmethod
     def beside(cls, policy: Policy, *, shared: bool) -> "ScalarModel":
-        """With the policy's own body, or with one of the weights that the policy started from."""
+        """A model on the policy's own body if shared, else on a copy of the weights that the policy started from."""
         spec = policy.spec
         model = policy.causal_lm if shared else load_pretrained(replace(spec, weights="float32"))[0]
         return cls(decoder_of(model), precision=spec.precision, shared=shared)
 
     @property
     def body(self) -> PreTrainedModel:
-        """What reads the tokens."""
+        """The language model below the head."""
         return self._shared[0] if self._shared else self.own
 
     def before_tokens(self, batch: UpdateBatch) -> Float[Tensor, "B T"]:
-        """For each completion token, the number at the position that predicts it: before it is chosen; 0 on padding."""
+        """For each completion token, the output at the position that predicts it; 0 on padding."""
         rows, t, positions = completion_positions(batch.prompt_lengths, batch["mask"])
         values = self._head(self._hidden(batch.input_ids[:, :-1])[rows, positions])
         return torch.zeros(batch["mask"].shape, device=values.device).index_put((rows, t), values)

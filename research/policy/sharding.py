@@ -1,4 +1,4 @@
-"""A policy whose weights are sharded over ranks by FSDP2: every block gathers its own just before it computes."""
+"""Sharding of a policy over ranks by FSDP2; each block gathers its weights just before it computes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ Pass = TypeVar("Pass")
 
 
 class Shards:
-    """Sharded readers, and what all ranks must do together to use them.
+    """Sharded readers, and the collective operations that all ranks perform to use them.
 
     Args:
-        readers: are sharded here, each block a unit; embedding, last norm and output layer another.
+        readers: sharded here. Each block is a unit; embedding, last norm and output layer form another one.
         mesh: one-dimensional, over the ranks.
-        most: the largest of the ranks' counts.
+        most: a collective call that gives the largest of the ranks' counts.
     """
 
     def __init__(self, readers: list[Reader], mesh: DeviceMesh, most: Callable[[int], int]) -> None:
@@ -32,24 +32,26 @@ class Shards:
                 fully_shard(block, mesh=mesh)
             fully_shard(reader, mesh=mesh, reshard_after_forward=False)
             for unit in self.units(reader):
-                unit.set_gradient_divide_factor(1.0)  # the sum over ranks: coefficients are of the whole batch
+                unit.set_gradient_divide_factor(1.0)  # sum over ranks: coefficients are of the whole batch
                 unit.set_force_sum_reduction_for_comms(True)
 
     def units(self, reader: Reader) -> list[FSDPModule]:
-        """The modules that gather their weights on their own."""
+        """The modules that gather their own weights."""
         return [module for module in reader.modules() if isinstance(module, FSDPModule)]
 
     def reshard(self) -> None:
-        """Forget gathered weights, since the optimizer changes only the shards."""
+        """Drop gathered weights, because the optimizer changes only the shards."""
         for reader in self.readers:
             for unit in self.units(reader):
                 unit.reshard()
 
     @contextmanager
     def whole(self, reader: Reader) -> Iterator[None]:
-        """Every rank has all weights of the reader, and may use it as often as it likes; without gradient."""
+        """A block in which every rank holds all weights and may call the reader freely, without gradient."""
         with torch.no_grad():
-            reader(self._token(reader))  # a unit that computes before the first pass of the whole would take the lead
+            reader(
+                self._token(reader)
+            )  # FSDP takes the first module that computes for its root, which must be the reader
         units = self.units(reader)
         for unit in units:
             unit.set_reshard_after_forward(False, recurse=False)
@@ -62,12 +64,12 @@ class Shards:
                 unit.reshard()
 
     def even(self, reader: Reader, passes: Sequence[Pass], *, backward: bool = False) -> Iterator[Pass]:
-        """These passes, then as many idle ones as bring this rank to the most of any: gathering weights takes all.
+        """The passes of this rank, then idle ones, so that all ranks make equally many and can gather weights together.
 
         Args:
             reader: reads one token in an idle pass.
-            passes: this rank's.
-            backward: whether each has a backward pass too; that of an idle one has gradient 0.
+            passes: passes of this rank.
+            backward: True if each has a backward pass too; in an idle pass its gradient is 0.
         """
         idle = self.most(len(passes)) - len(passes)
         yield from passes
@@ -78,7 +80,7 @@ class Shards:
         self.reshard()
 
     def _token(self, reader: Reader) -> UpdateBatch:
-        """A completion of one token."""
+        """A batch of one completion of one token."""
         device = next(reader.parameters()).device
         one = torch.ones(1, dtype=torch.long, device=device)
         return UpdateBatch(
@@ -90,17 +92,17 @@ class Shards:
 
 
 def blocks(reader: Reader) -> list[nn.Module]:
-    """The decoder's blocks."""
+    """The transformer blocks of the decoder."""
     layers = decoder_of(reader.causal_lm).layers
     assert isinstance(layers, nn.ModuleList)
     return list(layers)
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
-    """A sharded tensor gathered, on the CPU; every rank takes part."""
+    """A sharded tensor, gathered on the CPU; every rank must call it."""
     return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
 
 
 def first_rank() -> bool:
-    """Whether this process is alone, or the first of those that train together."""
+    """True in the only process, or in the first of those that train together."""
     return not distributed.is_initialized() or distributed.get_rank() == 0

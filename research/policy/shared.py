@@ -1,4 +1,4 @@
-"""Each distinct prompt of a batch read once for all its completions, with the same values and the same gradient."""
+"""Reads each distinct prompt of a batch once for all its completions, with equal values and an equal gradient."""
 
 from collections.abc import Iterator
 
@@ -12,18 +12,18 @@ from research.policy.logprobs import completion_positions, micro_batches
 from research.types import UpdateBatch, length_mask
 
 WORTH = 0.1
-"""Prompts are shared where that saves at least this share of the positions."""
+"""Least share of positions that sharing must save to be used."""
 
 
 class SharedPrompts:
     """The distinct prompts of some rows: keys and values of every layer, and the state that predicts the first token.
 
-    The completions' gradient stops at these and waits there, until `backward` takes the sum through the prompts. So any
-    number of micro-batches shares one reading of the prompts, and the gradient is the one of reading every row whole.
+    Gradients of the completions accumulate at these tensors until `backward` propagates their sum through the prompts.
+    So any number of micro-batches can share one pass over the prompts, and the total gradient is as without sharing.
 
     Args:
-        model: reads; one that `can_share` accepts.
-        batch: the rows whose prompts are shared; they are read when the first completions are.
+        model: a model that `can_share` accepts.
+        batch: the rows. Their prompts are read together with the first completions.
     """
 
     def __init__(self, model: PreTrainedModel, batch: UpdateBatch) -> None:
@@ -58,13 +58,13 @@ class SharedPrompts:
         return states[rows, t]
 
     def backward(self) -> None:
-        """Take what the completions left through the prompts."""
+        """Propagate the accumulated gradient through the prompts."""
         used = [(read, leaf.grad) for read, leaf in zip(self.read, self.leaves, strict=True) if leaf.grad is not None]
         if used:
             torch.autograd.backward([read for read, _ in used], [gradient for _, gradient in used])
 
     def _read(self) -> None:
-        # Right padding under a causal mask is never attended to by a real token: no attention mask is needed.
+        # No attention mask is needed: under a causal mask no real token attends to the padding on its right.
         cache = DynamicCache(config=self.model.config)
         hidden = self.model.get_decoder()(input_ids=self.ids, past_key_values=cache, use_cache=True).last_hidden_state
         last = hidden[torch.arange(len(self.ids), device=hidden.device), self.lengths - 1]
@@ -72,7 +72,7 @@ class SharedPrompts:
         self.leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in self.read]
 
     def _cache(self, number: Int[Tensor, " R"]) -> DynamicCache:
-        """The prompt of every row, as if it had just been read."""
+        """A key-value cache in which each row has its prompt."""
         cache = DynamicCache(config=self.model.config)
         for layer, keys, values in zip(_layers(cache), self.leaves[1::2], self.leaves[2::2], strict=True):
             layer.lazy_initialization(keys, values)
@@ -81,7 +81,7 @@ class SharedPrompts:
 
 
 def _layers(cache: DynamicCache) -> list[DynamicLayer]:
-    """The layers of a cache that holds keys and values and nothing else, as `can_share` asks for."""
+    """The layers of a cache of keys and values alone, which `can_share` has checked."""
     return [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
 
 
@@ -92,7 +92,7 @@ def _filled(layer: DynamicLayer) -> tuple[Tensor, Tensor]:
 
 
 def _repeated(values: Float[Tensor, "N ..."], number: Int[Tensor, " R"]) -> Float[Tensor, "R ..."]:
-    """values[number]; as an embedding, since the gradient of that is added up row by row."""
+    """values[number], computed as an embedding, because its gradient is summed row by row."""
     return torch.nn.functional.embedding(number, values.flatten(1)).unflatten(1, values.shape[1:])
 
 
@@ -105,15 +105,15 @@ def _prompts(batch: UpdateBatch) -> Iterator[tuple[int, ...]]:
 def runs(
     model: PreTrainedModel | None, batch: UpdateBatch, tokens: int, apart: Bool[Tensor, " B"] | None = None
 ) -> Iterator[tuple[Int[Tensor, " R"], SharedPrompts | None]]:
-    """Rows in runs of at most `tokens` padded tokens, as `micro_batches`, and the prompts that a run shares.
+    """Rows in micro-batches of at most `tokens` padded tokens, each with the prompts that it shares with others.
 
-    Asking for the next run after the last one of some prompts takes the gradient through these.
+    After the last micro-batch of some prompts, the iterator propagates the gradient through these prompts.
 
     Args:
         model: reads the prompts; None if they are not shared.
         batch: the rows.
-        tokens: of a run, counted as if each row were read whole; the prompts shared at a time are half as many.
-        apart: rows that share no run with the others.
+        tokens: of a micro-batch, counted as if each row were read whole. Prompts shared at a time have at most half.
+        apart: marks rows that get micro-batches of their own.
     """
     everything = torch.ones_like(batch.lengths, dtype=torch.bool)
     for chosen in (everything,) if apart is None else (~apart, apart):
@@ -125,16 +125,16 @@ def runs(
             continue
         for part in (rows[part] for part in parts):
             prompts = SharedPrompts(model, batch.rows(part))
-            # Rows of one length of completion go together: the length of the prompt no longer matters.
+            # Rows are grouped by the length of their completions, since prompts are not read again.
             spans = batch.lengths[part] + batch.prompt_lengths[part].max()
             yield from ((part[run], prompts) for run in micro_batches(spans, tokens))
             prompts.backward()
 
 
 def _parts(batch: UpdateBatch, tokens: int) -> list[Int[Tensor, " S"]] | None:
-    """The rows, all those of a prompt together, in parts whose distinct prompts fit into `tokens`.
+    """The rows in parts whose distinct prompts have at most `tokens` tokens; rows of one prompt stay together.
 
-    None where sharing saves too little.
+    None if sharing saves too little.
     """
     prompts = list(_prompts(batch))
     lengths = {prompt: len(prompt) for prompt in prompts}
@@ -149,9 +149,9 @@ def _parts(batch: UpdateBatch, tokens: int) -> list[Int[Tensor, " S"]] | None:
 
 @torch.no_grad()
 def can_share(model: PreTrainedModel) -> bool:
-    """Whether the model reads a completion after a cached prompt as it reads both at once.
+    """True if the model gives a completion the same states after a cached prompt as in one pass over both.
 
-    Not so with a sliding window or a recurrent state, or where positions are taken from the place in the cache.
+    False for models with a sliding window or a recurrent state, and where positions come from the place in the cache.
     """
     if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
         return False

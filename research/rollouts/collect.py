@@ -1,4 +1,4 @@
-"""Draw and sample until enough groups train: one round without dynamic sampling, a bounded number with it."""
+"""Collects the groups of a step: one sampling round, or with dynamic sampling several, up to a limit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from research.types import Group, Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What one step's sampling brought."""
+    """The groups that one step collected."""
 
     groups: tuple[Group, ...]
-    """The groups that train now: at most as many as were asked for."""
+    """The groups that train in this step: at most as many as there were prompts."""
     surplus: tuple[Group, ...]
-    """Groups that would train but are not needed yet: the next step begins with them."""
+    """Groups that may train but were one too many; the next step begins with them."""
     sampled: tuple[Group, ...]
     """All groups sampled in this step, kept or not."""
     dropped: int
-    """How many of the groups sampled in this step will never train."""
+    """Number of groups sampled in this step that will never train."""
     rounds: int
-    """Sampling rounds."""
+    """Number of sampling rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collector:
-    """Which groups train, and how long to look for them."""
+    """Samples groups until enough of them may train."""
 
     keep: Keep
-    """Which groups train."""
+    """Decides whether a group trains."""
     max_rounds: int
-    """Sampling rounds in one step at the most; at least 1. If they end first, the step trains on what was found."""
+    """Most sampling rounds in one step; at least 1. After the last one the step trains on the groups found so far."""
 
     def __post_init__(self) -> None:
         require(self.max_rounds >= 1, f"Collector: max_rounds is at least 1, got {self.max_rounds}")
@@ -48,9 +48,9 @@ class Collector:
 
         Args:
             prompts: this step's prompts, N of them, sampled in the first round.
-            draw: draws more prompts for the rounds after it.
-            sample: samples and verifies one group for each prompt, given also the round, from 0.
-            surplus: groups left from earlier steps; the oldest train first.
+            draw: draws more prompts, for the later rounds.
+            sample: samples and verifies one group for each prompt; its second argument is the round, from 0.
+            surplus: groups left over from earlier steps; the oldest train first.
         """
         wanted, found, sampled, rounds = len(prompts), list(surplus), [], 0
         while rounds < self.max_rounds and (rounds == 0 or len(found) < wanted):

@@ -1,4 +1,4 @@
-"""Sampling with the policy itself by our own decoding loop: a prompt is read once, and ended rows make room."""
+"""A sampler with a decoding loop of its own: it reads each prompt once and drops completions that have ended."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,13 +11,13 @@ from research.rollouts.transformers import StopStrings, TransformersSampler, end
 from research.rollouts.weights import base_model
 
 ROOM = 16
-"""Positions that the key-value cache grows by; a little at a time, since close packing is read twice as fast."""
+"""Positions by which the key-value cache grows. Few, because a closely packed cache is read twice as fast."""
 COMPACT = 0.9
-"""Ended rows leave the batch when at most this share of it still runs."""
+"""Rows that have ended are removed once at most this share of the batch is still running."""
 
 
 class _RoomyLayer(DynamicLayer):
-    """A layer of the key-value cache that grows into spare room: transformers' own copies itself at every token."""
+    """A layer of the key-value cache with spare room to grow; transformers' own is copied at every token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _RoomyLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write the new positions; the filled part so far."""
+        """Write the new positions, and return the filled part of the cache."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._keys, self._values = key_states[:, :, :0], value_states[:, :, :0]
@@ -44,7 +44,7 @@ class _RoomyLayer(DynamicLayer):
         return new
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Let row k be what row indices[k] was; when rows are dropped, only those that move are copied."""
+        """Replace row k by the former row indices[k]. When rows are dropped, only those that move are copied."""
         for name in ("_keys", "_values"):
             full = getattr(self, name)
             if len(indices) > len(full):
@@ -63,7 +63,7 @@ class _RoomyLayer(DynamicLayer):
 
 
 def _closed_up(running: Tensor) -> Tensor:
-    """The running rows, the last of them in the places of those that ended."""
+    """The rows that still run, the last of them moved to the places of rows that have ended."""
     left = int(running.sum())
     rows = torch.arange(left, device=running.device)
     rows[~running[:left]] = left + running[left:].nonzero()[:, 0]
@@ -71,21 +71,21 @@ def _closed_up(running: Tensor) -> Tensor:
 
 
 class CompactSampler(TransformersSampler):
-    """Samples token by token with a key-value cache of our own; about twice as fast as `generate` on the CPU.
+    """Samples token by token from a compact key-value cache; about twice as fast as `generate` on the CPU.
 
-    A prompt is read once for all its completions, the cache grows into spare room instead of copying itself at every
-    token, and a row that has ended makes room for the others. For models whose cache is of keys and values.
+    A prompt is read once for all its completions, the cache has spare room instead of being copied at every token, and
+    completions that have ended leave the batch. It needs a model whose cache holds keys and values.
 
     Args:
-        max_rows: completions sampled at once, at least 1; bounds memory. It decides which rows share a batch, and so
-            takes part in what is drawn.
+        max_rows: completions sampled at once, at least 1; bounds memory. It decides which completions share a batch,
+            so another value draws other tokens.
     """
 
     @torch.no_grad()
     def generate(
         self, input_ids: Int[Tensor, "N P"], mask: Int[Tensor, "N P"], n: int, decoding: Decoding
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-        """The tokens drawn and their log-probabilities, n rows for each prompt; after a row's end token, anything."""
+        """Draw n completions for each prompt: their tokens and log-probabilities, of no meaning after the end token."""
         N, P = input_ids.shape
         T, device = decoding.max_tokens, input_ids.device
         end = torch.tensor(sorted(end_tokens(self.model)), device=device)
@@ -120,7 +120,7 @@ class CompactSampler(TransformersSampler):
     def _scores(
         self, cache: DynamicCache, ids: Tensor, mask: Tensor, positions: Tensor, decoding: Decoding
     ) -> Float[Tensor, "R V"]:
-        """Log-probabilities of the next token, after temperature and top-p."""
+        """Log-probabilities of the next token, after temperature, top-k and top-p."""
         logits = base_model(self.model)(
             input_ids=ids,
             attention_mask=mask,

@@ -7,7 +7,7 @@ from research.component import Component
 
 
 class Keep(Component):
-    """Whether a group trains, from its outcomes: the rewards before any shaping of those completions that have one."""
+    """Decides whether a group trains, from its outcomes: the unshaped rewards of the completions that have one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class MixedOutcomes(Keep):
 
         keep = 1[ min(r) < max(r) ];  for a right/wrong outcome, 0 < #right < G
 
-    Decided exactly, on the outcomes: a shaping term or a rounding error cannot make a dead group look alive.
+    The comparison is exact and sees outcomes only, so that no shaping term and no rounding error keeps a group without
+    a learning signal.
 
     Args:
         outcomes: the group's outcomes, at most G of them.

@@ -7,7 +7,7 @@ from research.component import Component, require
 
 
 class Retire(Component):
-    """Whether the prompt of a sampled group is passed over in later passes through the data."""
+    """Decides whether a prompt is skipped in later passes through the data, from the group just sampled for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

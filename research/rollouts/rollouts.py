@@ -1,4 +1,4 @@
-"""How a step's groups are sampled: the engine, whose completions, which groups train, how many and how long."""
+"""The `rollouts` section of a recipe: how the groups of a step are sampled."""
 
 from dataclasses import dataclass, field
 
@@ -10,28 +10,29 @@ from research.rollouts.source import Demonstrations, Source
 
 @dataclass(frozen=True, kw_only=True)
 class Rollouts:
-    """How a step's groups are sampled."""
+    """Settings of sampling, and the components that take part in it."""
 
     sampler: Sampler
     """The engine."""
     source: Source
-    """Whose completions train: the policy's, those of the policy it started from, or reference solutions."""
+    """Origin of the completions that train: the policy, the policy it started from, or reference solutions."""
     collect: Collector
-    """Which groups train: dynamic sampling."""
+    """Selects the groups that train; dynamic sampling is here."""
     retire: Retire
-    """Which prompts are not drawn again."""
+    """Selects the prompts that are not drawn again."""
     completions_per_prompt: int
-    """G; at least 1."""
+    """Group size G; at least 1."""
     max_completion_tokens: int
-    """A completion is cut here."""
+    """Longest completion, in tokens; a longer one is truncated."""
     temperature: float = 1.0
-    """Of sampling, and of every log-probability in training; above 0."""
+    """Temperature of sampling and of every log-probability in training; above 0."""
     top_p: float = 1.0
-    """Samples from the smallest set of tokens with this much probability; below 1 not with an importance correction."""
+    """Nucleus sampling: the smallest set of tokens with this much probability; 1 for all tokens. Must be 1 where
+    importance weights are used."""
     top_k: int = 0
-    """Samples from this many tokens, 0 from all; above 0 not with an importance correction."""
+    """Number of most probable tokens that are sampled from; 0 for all. Must be 0 where importance weights are used."""
     stop: list[str] = field(default_factory=list)
-    """A completion ends with the first of these strings that it contains."""
+    """Stop strings: a completion ends with the first of them that it contains."""
 
     def __post_init__(self) -> None:
         if self.completions_per_prompt < 1:
@@ -41,7 +42,7 @@ class Rollouts:
         self.decoding()
 
     def decoding(self) -> Decoding:
-        """How the completions that train are drawn."""
+        """The decoding settings of the completions that train."""
         return Decoding(
             max_tokens=self.max_completion_tokens,
             temperature=self.temperature,

@@ -1,4 +1,4 @@
-"""The sampler slot: an engine that completes prompts with the policy's current weights."""
+"""The sampler slot: an engine that completes prompts with the current weights of the policy."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from research.types import Group, Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How completions are drawn."""
+    """Settings with which completions are drawn."""
 
     max_tokens: int
-    """A completion that reaches this many tokens without its end token is cut: truncated. At least 1."""
+    """Longest completion, in tokens, at least 1; one that has not ended by then is truncated."""
     temperature: float = 1.0
-    """Divides the logits; above 0. `rollout_logprobs` are taken after it."""
+    """Divisor of the logits, above 0. `rollout_logprobs` are computed after it."""
     top_p: float = 1.0
     """Keeps the smallest set of tokens with this much probability; in (0, 1]."""
     top_k: int = 0
     """Keeps this many tokens, the most probable ones; 0 keeps all."""
     stop: tuple[str, ...] = ()
-    """A completion ends with the first of these strings that it contains, as with an end token."""
+    """Stop strings: a completion ends with the first of them that it contains, as with an end token."""
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 1, f"Decoding: max_tokens is at least 1, got {self.max_tokens}")
@@ -37,26 +37,26 @@ class Decoding:
 
     @property
     def truncates(self) -> bool:
-        """Whether some tokens can never be drawn, so that the sampler's distribution is not the policy's."""
+        """True if top-p or top-k excludes tokens, so that the sampler's distribution is not the policy's."""
         return self.top_p < 1 or self.top_k > 0
 
     def within(self, prompt: Prompt) -> "Decoding":
-        """The same for one prompt, which may have room for fewer tokens."""
+        """The same settings for one prompt, which may have room for fewer tokens."""
         return replace(self, max_tokens=min(self.max_tokens, prompt.room)) if isinstance(prompt, Turn) else self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn(Prompt):
-    """A prompt with its completion so far, to be gone on with."""
+    """A prompt together with an unfinished completion, which the sampler continues."""
 
     token_ids: tuple[int, ...]
-    """Of both: tokenizing the text again could give others."""
+    """Tokens of prompt and completion; tokenizing the text again could give different ones."""
     room: int
-    """Tokens until the completion is cut; at least 1. A sampler may draw up to `Decoding.max_tokens` all the same."""
+    """Tokens left until the completion is truncated; at least 1. A sampler may still draw `Decoding.max_tokens`."""
 
 
 def prompt_tokens(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """What the policy reads before it completes each prompt."""
+    """The tokens that the policy reads before it completes each prompt."""
     return [
         list(prompt.token_ids) if isinstance(prompt, Turn) else list(tokenizer(prompt.text)["input_ids"])
         for prompt in prompts
@@ -64,7 +64,7 @@ def prompt_tokens(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase)
 
 
 def text_of(token_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of these tokens, without special tokens."""
+    """The decoded text of tokens, without special tokens."""
     return cast(str, tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
@@ -78,18 +78,18 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
 class Sampler(ABC):
     """An engine that samples groups.
 
-    One that samples with the policy's own parameters needs `attach` and `sample` only. One that keeps weights of its
-    own takes them over in `sync`, and `tolerance` says how exactly its log-probabilities must then be the policy's.
+    An engine that samples with the policy's own parameters needs `attach` and `sample` only. An engine with weights of
+    its own copies the policy's in `sync`, and `tolerance` says how closely its log-probabilities must then agree.
     """
 
     tolerance: float | None = None
-    """Largest gap, in nats, between its log-probability of a token and the policy's; None if they share parameters."""
+    """Largest accepted difference to the policy's log-probability of a token, in nats; None for shared parameters."""
     tool: Tool | None = None
-    """What the policy may call while it writes."""
+    """The tool that the policy may call in a completion; None for no tool."""
 
     @property
     def engine(self) -> "Sampler":
-        """What draws the tokens: this sampler, or the one that it goes through."""
+        """The sampler that draws the tokens: this one, or the one that it wraps."""
         return self
 
     @abstractmethod
@@ -97,18 +97,21 @@ class Sampler(ABC):
         """Sample from this model from now on."""
 
     def sync(self, version: int) -> Mapping[str, float]:
-        """Sample with the model's weights as they are now, which are of this version; what was measured on the way.
+        """Give the engine the current weights of the model, and wake it if it sleeps. Every rank calls it.
 
-        Every rank calls it, and it wakes an engine that sleeps.
+        Args:
+            version: a number that changes whenever the weights do.
+
+        Returns: metrics of the transfer.
         """
         return {}
 
-    def sleep(self) -> None:  # noqa: B027 (most samplers have nothing to do)
-        """Leave the device's memory to the update, until the next `sync`."""
+    def sleep(self) -> None:  # noqa: B027 (most samplers have nothing to do here)
+        """Free device memory for the update, until the next `sync`."""
 
     def close(self) -> None:  # noqa: B027
-        """End what was started."""
+        """Release everything that the sampler has started."""
 
     @abstractmethod
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
-        """n completions of each prompt, in the prompts' order; the same call gives the same groups."""
+        """Draw n completions of each prompt, in the order of the prompts; the same call gives the same groups."""

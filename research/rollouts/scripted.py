@@ -1,4 +1,4 @@
-"""A sampler without a model: completions are written down. For tests of everything around the sampler."""
+"""A sampler without a model, whose completions are given in advance; for tests of the code around a sampler."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +10,11 @@ from research.types import Completion, Group, Prompt
 
 
 class ScriptedSampler(Sampler):
-    """Completes each prompt with the texts that a script gives for it, in turn.
+    """Completes each prompt with the texts that a script lists for it, one after the other.
 
     Args:
-        script: prompt text → completion texts; asked for n completions it gives the next n, starting again at the end.
+        script: prompt text → completion texts. A call for n completions takes the next n; after the last text comes
+            the first.
 
     Raises: KeyError if a prompt is not in the script.
     """
@@ -23,7 +24,7 @@ class ScriptedSampler(Sampler):
         self.calls: dict[str, int] = {}
 
     def attach(self, model: nn.Module | None, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Keep the tokenizer; the model is not asked."""
+        """Keep the tokenizer; the model is not used."""
         self.tokenizer = tokenizer
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:

@@ -1,4 +1,4 @@
-"""The source slot: whose completions train."""
+"""The source slot: the origin of the completions that train."""
 
 import re
 from abc import ABC, abstractmethod
@@ -16,29 +16,29 @@ from research.types import Completion, Group, Prompt
 
 
 class Source(ABC):
-    """Where the completions that train come from. Evaluation always asks the policy."""
+    """Origin of the completions that train. Evaluation always samples the policy."""
 
     of_policy: ClassVar[bool] = False
-    """Whether the policy that is being trained wrote them, so that a ratio to it means something."""
+    """True if the trained policy wrote the completions, so that a ratio to its log-probabilities has a meaning."""
     samples: ClassVar[bool] = True
-    """Whether a model writes them for the step, so that their tokens cost sampling."""
+    """True if a model samples the completions during the step, so that their tokens count as a cost."""
 
     @property
     def frozen(self) -> list[nn.Module]:
-        """The models that it keeps beside the policy."""
+        """Models that the source keeps in memory beside the policy."""
         return []
 
     @abstractmethod
     def attach(self, sampler: Sampler, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Learn, before training begins, which sampler, policy and tokenizer there are."""
+        """Receive the sampler, the policy's model and its tokenizer, before training begins."""
 
     @abstractmethod
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
-        """n completions of each prompt, in the prompts' order; the same call gives the same groups."""
+        """Give n completions of each prompt, in the order of the prompts; the same call gives the same groups."""
 
 
 class CurrentPolicy(Source):
-    """The policy as it is: o ~ π_θ. What reinforcement learning and online rejection-sampling fine-tuning train on.
+    """The current policy: o ~ π_θ, for reinforcement learning and online rejection-sampling fine-tuning.
 
     Source: Shao et al. 2024, DeepSeekMath, table 10 (arXiv:2402.03300).
     """
@@ -53,10 +53,10 @@ class CurrentPolicy(Source):
 
 
 class StartPolicy(Source):
-    """The policy that training started from: o ~ π_sft. What rejection-sampling fine-tuning trains on.
+    """The policy that training started from: o ~ π_sft, for rejection-sampling fine-tuning.
 
-    A frozen copy of the start is kept beside the policy and sampled afresh for every prompt; the paper samples once and
-    goes through the same completions again.
+    A frozen copy of it is kept beside the policy and sampled anew for every prompt; the paper samples once and reuses
+    the completions.
 
     Source: Shao et al. 2024, DeepSeekMath, eq. 8 (arXiv:2402.03300).
     """
@@ -64,11 +64,11 @@ class StartPolicy(Source):
     def attach(self, sampler: Sampler, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Keep a frozen copy of the model.
 
-        Raises: UserError if the sampler has weights of its own.
+        Raises: UserError if the sampler keeps weights of its own.
         """
         if sampler.tolerance is not None:
             raise UserError(
-                f"StartPolicy samples with a frozen copy of the start, which {type(sampler).__name__} has no room for: "
+                f"StartPolicy samples a frozen copy of the start, and {type(sampler).__name__} holds only one model: "
                 "take CompactSampler or TransformersSampler, or CurrentPolicy"
             )
         self.sampler = copy(sampler)
@@ -84,14 +84,14 @@ class StartPolicy(Source):
 
 
 class Demonstrations(Source):
-    """The prompts' own reference solutions: o ~ P_sft. What supervised fine-tuning trains on.
+    """The reference solutions of the prompts: o ~ P_sft, for supervised fine-tuning.
 
-    Each prompt carries its solution in `meta["solution"]`. One that is longer than the limit is cut there. What a tool
-    of the sampler's would have written is not imitated.
+    Each prompt has its solution in `meta["solution"]`; a solution longer than the limit is truncated. Text that the
+    sampler's tool would have written is not imitated.
 
     Args:
-        template: what is imitated, with `{solution}` and `{answer}` where the prompt's own stand.
-        remove: regular expressions; what they match is taken out of the solution first.
+        template: the completion to imitate, with `{solution}` and `{answer}` in the places of the prompt's own.
+        remove: regular expressions; their matches are deleted from the solution first.
 
     Source: Shao et al. 2024, DeepSeekMath, eq. 6 (arXiv:2402.03300).
     """
@@ -113,7 +113,7 @@ class Demonstrations(Source):
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
         """n copies of each prompt's solution.
 
-        Raises: UserError if a prompt has none.
+        Raises: UserError if a prompt has no solution.
         """
         return [self._group(prompt, n, decoding.max_tokens) for prompt in prompts]
 

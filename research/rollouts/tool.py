@@ -1,4 +1,4 @@
-"""The tool slot: what the policy may call in the middle of a completion, and what it is answered."""
+"""The tool slot: a function that the policy may call in the middle of a completion."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from research.types import ToolCall
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a tool writes behind a call."""
+    """The text that a tool writes after a call."""
 
     text: str
     failed: bool
-    """Whether it says that the call has no answer."""
+    """True if the call failed, so that the text is no result."""
 
 
 class Tool(ABC):
-    """Answers calls: a pure function of the text, which returns soon and raises nothing, whatever the policy wrote."""
+    """Answers calls. A tool is a pure function of the text that returns quickly and never raises."""
 
     close: str
-    """What ends a call."""
+    """The string that ends a call."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What the tokenizer must be able to say, besides answers."""
+        """Strings, besides answers, for which the tokenizer must have ordinary tokens."""
         return (self.close,)
 
     @abstractmethod
@@ -36,18 +36,18 @@ class Tool(ABC):
         """The answer to the last call of a completion.
 
         Args:
-            text: the completion so far; it has a call's end at its own end, or a few characters before.
+            text: the completion so far, which ends with the end of a call or a few characters after it.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calculator(Tool):
-    """Evaluates arithmetic: what stands between the last `open` and `close` is answered by its exact value.
+    """Evaluates arithmetic: the answer is the exact value of the expression between the last `open` and `close`.
 
-    Numbers, `+ - * / // % ** ^` and brackets are arithmetic; a value that is no integer is rounded to 20 digits.
-    Anything else, a division by zero, or a value that is too large fails.
+    An expression has numbers, `+ - * / // % ** ^` and brackets; a value that is no integer is rounded to 20 digits.
+    Any other text, a division by zero and a value that is too large make the call fail.
 
-    Raises: ValueError if the marks do not tell a call's beginning from its end, or if `longest` is below 1.
+    Raises: ValueError if `open` contains `close`, if one of them is empty, or if `longest` is below 1.
 
     Example:
         >>> calculator = Calculator(open="(", close=")", before="=", after="", failed="?")
@@ -56,17 +56,17 @@ class Calculator(Tool):
     """
 
     open: str
-    """What begins a call."""
+    """String that begins a call."""
     close: str
-    """What ends it."""
+    """String that ends a call."""
     before: str
-    """What the answer begins with."""
+    """String before the value in an answer."""
     after: str
-    """What it ends with."""
+    """String after the value in an answer."""
     failed: str | None
-    """What is said in the place of a value that there is not; null says why, in a few words."""
+    """Text in the place of the value when a call fails; null gives the reason, in a few words."""
     longest: int = 24
-    """Characters of a value at the most; a longer one fails. At least 1."""
+    """Longest value, in characters, at least 1; a call with a longer value fails."""
 
     def __post_init__(self) -> None:
         require(bool(self.open) and bool(self.close), "Calculator: open and close have at least one character")
@@ -92,9 +92,9 @@ class Calculator(Tool):
 
 
 def pieces_of(text: str, tool: Tool) -> list[str | Answer]:
-    """A finished text in the pieces that the policy writes and those that the tool does: its answers behind its calls.
+    """Split a finished text into the policy's pieces and the tool's answers, which follow the calls.
 
-    What follows a call and is not the tool's answer is the policy's.
+    Text that follows a call and is not the tool's answer belongs to the policy.
 
     Example:
         >>> pieces_of("(1+1)=2;#2", Calculator(open="(", close=")", before="=", after="", failed=None))
@@ -112,7 +112,7 @@ def pieces_of(text: str, tool: Tool) -> list[str | Answer]:
 
 
 def tokenized(pieces: Sequence[str | Answer], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[ToolCall]]:
-    """The tokens of all pieces, each read by itself as when it is sampled, and where the tool's are."""
+    """Tokenize each piece by itself, as in sampling: all the tokens, and the places of the tool's answers."""
     ids: list[int] = []
     calls: list[ToolCall] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""Sampling in turns: the policy writes until it calls a tool, reads the answer, and writes on."""
+"""Sampling with a tool: the policy writes until it calls the tool, reads the answer, and continues."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -18,7 +18,7 @@ from research.types import Completion, Group, Prompt, ToolCall
 
 @dataclass(kw_only=True)
 class _Row:
-    """A completion while it is written."""
+    """A completion that is being written."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -30,18 +30,18 @@ class _Row:
 
     @property
     def room(self) -> int:
-        """Tokens until it is cut."""
+        """Tokens left until the completion is truncated."""
         return self.limit - len(self.ids)
 
     def write(self, ids: Sequence[int], logprobs: Sequence[float]) -> int:
-        """Add as many tokens as there is room for; how many."""
+        """Append as many tokens as there is room for, and return their number."""
         count = min(len(ids), self.room)
         self.ids += ids[:count]
         self.logprobs += logprobs[:count]
         return count
 
     def turn(self, text: str) -> Turn:
-        """What the next turn goes on from."""
+        """The prompt of the next turn."""
         return Turn(
             id=self.prompt.id,
             text=self.prompt.text + text,
@@ -55,16 +55,16 @@ class _Row:
 class ToolSampler(Sampler):
     """Lets the policy call a tool while another sampler draws its tokens.
 
-    A turn ends with the mark that closes a call; the policy reads the tool's answer as if it stood in the prompt, and
-    another turn begins. The answer's tokens are no choice of the policy's: `Completion.own` leaves them out of all that
-    is learned or measured of tokens. They do count in a completion's length, hence for its limit and for every rule
-    that reads it, because they fill the context as others do. A stop string ends a completion only where the policy
-    writes it. Every turn reads prompt and completion so far again, unless the sampler caches prefixes.
+    A turn ends with the string that closes a call. The tool's answer is appended, and the policy continues in another
+    turn. The policy did not choose the tokens of the answer, so `Completion.own` excludes them from everything that is
+    learned or measured per token. They do count in the completion's length, and so for its limit and for every rule
+    about lengths, because they fill the context like other tokens. A stop string ends a completion only if the policy
+    writes it. Each turn reads the prompt and the completion so far again, unless the sampler caches prefixes.
 
     Args:
         sampler: draws the tokens.
-        tool: answers.
-        max_calls: calls that are answered in a completion; at least 1. After that the policy writes on by itself.
+        tool: answers the calls.
+        max_calls: most calls that are answered in a completion; at least 1. Later calls get no answer.
     """
 
     def __init__(self, *, sampler: Sampler, tool: Tool, max_calls: int) -> None:
@@ -78,7 +78,7 @@ class ToolSampler(Sampler):
 
     @property
     def called(self) -> Tool:
-        """The tool."""
+        """The tool, which a sampler of this class always has."""
         assert self.tool is not None
         return self.tool
 
@@ -89,7 +89,7 @@ class ToolSampler(Sampler):
     def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample from this model from now on.
 
-        Raises: UserError if its tokenizer has no ordinary tokens for what the tool says.
+        Raises: UserError if its tokenizer has no ordinary tokens for the tool's strings.
         """
         self.sampler.attach(model, tokenizer)
         self.tokenizer, self.unsayable = tokenizer, set(tokenizer.all_special_ids)
@@ -110,7 +110,7 @@ class ToolSampler(Sampler):
         self.sampler.close()
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
-        """n completions of each prompt; a pure function of what the sampler inside and the tool are functions of."""
+        """Draw n completions of each prompt; the same call gives the same groups if the inner sampler does so."""
         pausing = replace(decoding, stop=(*decoding.stop, self.called.close))
         groups = self.sampler.sample(prompts, n=n, decoding=pausing, seed=seed)
         rows = [
@@ -135,7 +135,7 @@ class ToolSampler(Sampler):
     def _take(
         self, rows: list[_Row], drawn: Sequence[Completion], decoding: Decoding, *, answering: bool = True
     ) -> list[_Row]:
-        """Add what was drawn for each row, and the answers; the rows that are not finished."""
+        """Append the drawn tokens and the tool's answers, and return the rows that are not finished."""
         for row, completion in zip(rows, drawn, strict=True):
             count = row.write(completion.token_ids, completion.rollout_logprobs)
             ended = any(string in completion.text for string in decoding.stop)
@@ -149,7 +149,7 @@ class ToolSampler(Sampler):
         return [row for row in rows if row.finish is None]
 
     def _answer(self, row: _Row) -> None:
-        """Write the answer; what the tokenizer has no ordinary tokens for is left out, and the call has failed."""
+        """Append the answer. Special tokens in it are left out, and the call then counts as failed."""
         answer = self.called(self._text(row))
         start, said = len(row.ids), self._said(answer.text)
         ids = [token for token in said if token not in self.unsayable]

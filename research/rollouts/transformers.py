@@ -1,4 +1,4 @@
-"""Sampling with transformers' `generate`, in large batches, with the sampler's log-probabilities."""
+"""A sampler that uses `generate` of transformers, and records the log-probability of each drawn token."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,11 +36,11 @@ class _Generates(Protocol):
 
 
 class _ChosenLogProbs(LogitsProcessor):
-    """Records log p(token) of each sampled token, from the very scores it was drawn from.
+    """Records log p(token) of each sampled token, from the same scores that it is drawn from.
 
-    `generate` calls it before each draw, when the previous draw is the last column of `input_ids`; so only one step's
-    scores are held at a time, never [T B V]. Comes last, after temperature and top-p; so these two are given to
-    `generate` as processors as well, because its own temperature and top-p come after any processor it is given.
+    `generate` calls it before each draw, when the previous draw is the last column of `input_ids`. So only the scores
+    of one position are held at a time, never [T B V]. It has to come after temperature, top-k and top-p, which are
+    therefore given to `generate` as processors: its own are applied after all processors that it is given.
     """
 
     def __init__(self) -> None:
@@ -64,12 +64,12 @@ class _ChosenLogProbs(LogitsProcessor):
 
 
 class StopStrings(StoppingCriteria):
-    """Whether completions contain one of some strings, which ends them.
+    """Ends completions that contain one of several strings.
 
     Args:
-        tokenizer: decodes.
+        tokenizer: decodes the tokens.
         strings: at least one.
-        prompt_tokens: how many tokens of a row are not its completion.
+        prompt_tokens: number of tokens at the start of a row that belong to the prompt.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prompt_tokens: int = 0) -> None:
@@ -78,17 +78,17 @@ class StopStrings(StoppingCriteria):
         self.unseen = set(tokenizer.all_special_ids)
 
     def __call__(self, input_ids: Int[Tensor, "B S"], scores: Tensor | None, **kwargs: object) -> Bool[Tensor, " B"]:
-        """For each row, whether its last tokens contain a string."""
+        """True for each row whose last tokens contain a string."""
         ended = [self.in_tail(row) for row in input_ids[:, self.prompt_tokens :].tolist()]
         return torch.tensor(ended, device=input_ids.device)
 
     def in_tail(self, ids: Sequence[int]) -> bool:
-        """Whether a string is in the text of the last tokens, as many as the longest string has bytes."""
+        """True if the text of the last tokens contains a string; as many tokens as the longest string has bytes."""
         text = self.tokenizer.decode([token for token in ids if token not in self.unseen][-self.longest :])
         return any(string in text for string in self.strings)
 
     def end(self, ids: Sequence[int]) -> int | None:
-        """How many tokens a completion has up to its first string; None if it contains none."""
+        """Number of tokens up to the end of the first string in a completion; None if it contains no string."""
         return next((t for t in range(1, len(ids) + 1) if self.in_tail(ids[:t])), None)
 
 
@@ -96,8 +96,8 @@ class TransformersSampler(Sampler):
     """Samples with the policy itself, through `generate`.
 
     Args:
-        max_rows: completions sampled at once, at least 1; bounds memory. It decides which rows share a batch, and so
-            takes part in what is drawn.
+        max_rows: completions sampled at once, at least 1; bounds memory. It decides which completions share a batch,
+            so another value draws other tokens.
     """
 
     def __init__(self, *, max_rows: int = 512) -> None:
@@ -106,12 +106,12 @@ class TransformersSampler(Sampler):
         self.max_rows = max_rows
 
     def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Sample from this model; the tokenizer pads on the left from now on, as generation needs."""
+        """Sample from this model; its tokenizer pads on the left from now on, as generation requires."""
         tokenizer.padding_side = "left"
         self.model, self.tokenizer = model, tokenizer
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
-        """n completions of each prompt; a pure function of the weights, the arguments and `max_rows`."""
+        """Draw n completions of each prompt; a pure function of the weights, the arguments and `max_rows`."""
         chunk = max(1, self.max_rows // n)
         groups = []
         for start in range(0, len(prompts), chunk):
@@ -141,7 +141,7 @@ class TransformersSampler(Sampler):
     def generate(
         self, input_ids: Int[Tensor, "N P"], mask: Int[Tensor, "N P"], n: int, decoding: Decoding
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T"]]:
-        """The tokens drawn and their log-probabilities, n rows for each prompt; after a row's end token, anything."""
+        """Draw n completions for each prompt: their tokens and log-probabilities, of no meaning after the end token."""
         recorder, model = _ChosenLogProbs(), cast(_Generates, base_model(self.model))
         with self._own_settings_aside():
             sequences = model.generate(
@@ -175,7 +175,7 @@ class TransformersSampler(Sampler):
         ]
 
     def _length(self, row: list[int], decoding: Decoding) -> int | None:
-        """Tokens up to the one that ended the completion; None if nothing did."""
+        """Number of tokens up to the one that ended the completion; None for a truncated one."""
         end = end_tokens(self.model)
         length = next((t + 1 for t, token in enumerate(row) if token in end), None)
         if not decoding.stop:
@@ -184,7 +184,10 @@ class TransformersSampler(Sampler):
 
     @contextmanager
     def _own_settings_aside(self) -> Iterator[None]:
-        """Generate without the model's own settings, but for its end tokens: a repetition penalty is not the policy."""
+        """A block without the model's own generation settings, except its end tokens.
+
+        A repetition penalty, for example, would sample from another distribution than the policy's.
+        """
         model = base_model(self.model)
         own = model.generation_config
         model.generation_config = GenerationConfig(
@@ -197,20 +200,20 @@ class TransformersSampler(Sampler):
 
 
 def end_tokens(model: nn.Module) -> set[int]:
-    """The ids that end a completion of this model."""
+    """The token ids that end a completion of this model."""
     end = base_model(model).generation_config.eos_token_id
     return set(end) if isinstance(end, list) else {end}
 
 
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills rows up."""
+    """The id of the tokenizer's padding token."""
     found = tokenizer.pad_token_id
     assert isinstance(found, int), "loading a policy gives its tokenizer a padding token"
     return found
 
 
 def warpers(decoding: Decoding) -> list[LogitsProcessor]:
-    """What turns logits into those of the distribution that is drawn from: temperature, then top-k, then top-p."""
+    """Processors that turn logits into those of the sampled distribution: temperature, then top-k, then top-p."""
     chain: list[LogitsProcessor] = []
     if decoding.temperature != 1.0:
         chain.append(TemperatureLogitsWarper(decoding.temperature))

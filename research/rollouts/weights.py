@@ -1,4 +1,4 @@
-"""The policy's weights as an engine takes them over: whole, by the names that a checkpoint has, or adapters alone."""
+"""Weights for a sampling engine: the whole policy under the names of a checkpoint, or its adapters alone."""
 
 import os
 import shutil
@@ -17,16 +17,16 @@ from transformers.core_model_loading import revert_weight_conversion
 from research.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
-"""A folder that is memory, where the system has one."""
+"""A folder in memory, on systems that have it."""
 
 
 def is_adapted(model: nn.Module) -> bool:
-    """Whether this is a PEFT model: a frozen model and its adapters."""
+    """True for a PEFT model: a frozen model with adapters."""
     return hasattr(model, "peft_config")
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:
-    """The transformers model: the model itself, or the one inside a PEFT model, adapters and all."""
+    """The transformers model: the model itself, or the one inside a PEFT model, with the adapters in its layers."""
     inside = model.get_submodule("base_model.model") if is_adapted(model) else model
     assert isinstance(inside, PreTrainedModel), "a policy is a transformers model"
     return inside
@@ -49,13 +49,13 @@ def device_of(model: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def full_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every weight of a transformers model, or of the one inside a PEFT model, by its name in a checkpoint.
+    """Each weight of a transformers model, or of the one inside a PEFT model, with its name in a checkpoint.
 
-    Sharded weights are gathered one at a time, so every rank has to go through them all. A tied output layer is there
-    under its own name too: an engine that keeps a copy of it would otherwise keep the old one. What transformers fuses
-    while it loads a checkpoint (the experts of a mixture) is taken apart again, one block of the model at a time.
+    Sharded weights are gathered one after the other, so every rank has to iterate over all of them. A tied output layer
+    is included under its own name, because an engine may keep a separate copy of it. Weights that transformers fuses
+    when it loads a checkpoint (the experts of a mixture) are split again, one block of the model at a time.
 
-    Raises: UserError if the weights are quantized, which no engine reads as a checkpoint.
+    Raises: UserError if the weights are quantized, because engines load plain weights only.
     """
     adapted, base = is_adapted(model), base_model(model)
     named = [(name, value) for name, value in base.state_dict().items() if not (adapted and "lora_" in name)]
@@ -65,7 +65,7 @@ def full_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _block(name: str) -> str:
-    """What is before the first number of a parameter's name, and the number: `model.layers.3`."""
+    """The start of a parameter's name up to its first number: `model.layers.3`."""
     parts = name.split(".")
     number = next((k for k, part in enumerate(parts) if part.isdigit()), 0)
     return ".".join(parts[: number + 1])
@@ -76,14 +76,14 @@ def _whole(name: str, value: Tensor) -> Tensor:
         value = value.full_tensor()
     if value.dtype in (torch.uint8, torch.int8):
         raise UserError(
-            f"{name} is quantized, and an engine takes over plain weights only: load the policy unquantized, or take "
+            f"{name} is quantized, and sampling engines load plain weights only: load the policy unquantized, or take "
             "CompactSampler or TransformersSampler"
         )
     return value.detach()
 
 
 def save_shape(model: nn.Module, folder: Path) -> None:
-    """Write the config of a transformers model, or of the one inside a PEFT model, with the name of its class."""
+    """Write the config of a transformers model, or of the one inside a PEFT model, with its class name."""
     base = base_model(model)
     config = deepcopy(base.config)
     config.architectures = [type(base).__name__]
@@ -92,9 +92,9 @@ def save_shape(model: nn.Module, folder: Path) -> None:
 
 @torch.no_grad()
 def save_adapter(model: nn.Module, folder: Path) -> int:
-    """Write a PEFT model's adapters as PEFT reads them, gathered if they are sharded.
+    """Write the adapters of a PEFT model in the format of PEFT, gathered if they are sharded.
 
-    Returns: the bytes of their weights.
+    Returns: the size of their weights in bytes.
     """
     from peft import PeftModel
 
@@ -105,15 +105,15 @@ def save_adapter(model: nn.Module, folder: Path) -> int:
 
 
 def size(weights: Iterable[Tensor]) -> int:
-    """How many bytes these weights have."""
+    """Size of weights in bytes."""
     return sum(value.numel() * value.element_size() for value in weights)
 
 
 class Counted:
-    """Weights on their way, and how many bytes went by.
+    """An iterator over weights that counts their bytes.
 
     Args:
-        weights: names and values.
+        weights: pairs of a name and a value.
     """
 
     def __init__(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -126,16 +126,16 @@ class Counted:
 
 
 class AdapterFolder:
-    """The newest adapters of a model in a folder of their own, in memory where the system has room; gone at the end."""
+    """A temporary folder with the newest adapters of a model, in memory if there is room."""
 
     def __init__(self) -> None:
         self._root: TemporaryDirectory | None = None
         self.newest: Path | None = None
 
     def save(self, model: nn.Module, version: int) -> tuple[Path, int]:
-        """Write this version; the version before it goes.
+        """Write this version, and delete the version before it.
 
-        Returns: where it is, and the bytes of its weights.
+        Returns: its folder, and the size of its weights in bytes.
         """
         if self._root is None:
             needed = size(value for name, value in model.state_dict().items() if "lora_" in name)
@@ -155,6 +155,6 @@ class AdapterFolder:
 
 
 def _memory(needed: int) -> Path | None:
-    """The memory-backed folder if several versions of this size fit; None for the system's temporary folder."""
+    """The folder in memory if several versions of this size fit into it; None for the usual temporary folder."""
     usable = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)
     return SHARED_MEMORY if usable and shutil.disk_usage(SHARED_MEMORY).free > 4 * needed else None

@@ -1,1 +1,1 @@
-"""A recipe in a folder: trained, continued, evaluated, and what the folder then holds."""
+"""Runs: a recipe is trained, resumed and evaluated in a folder."""

@@ -1,4 +1,4 @@
-"""Lightning callbacks of a run: checkpoints, the clock of its start, and the mirror in MLflow."""
+"""Lightning callbacks of a run: checkpoints, start-up time, and the copy of its metrics in MLflow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,43 +10,43 @@ from research.training.budget import Spends
 
 
 class Checkpoints(Callback):
-    """Replaces the run's one checkpoint after every `every` steps, the last one and one that it is stopped after."""
+    """Replaces the run's single checkpoint after each `every` steps, and at the end or a stop."""
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Spends) -> None:
-        """Save, if it is time to."""
+        """Save if a checkpoint is due."""
         if pl_module.steps_done % self.every == 0 or trainer.should_stop:
             trainer.save_checkpoint(self.path)
 
 
 class StartClock(Callback):
-    """How long it took from the beginning of a run to its first evaluation or step: imports, loading, set-up.
+    """Measures the time until a run's first evaluation or step, which goes into imports, loading and set-up.
 
     Args:
-        began: seconds of `time.time`.
+        began: start of the run, in seconds of `time.time`.
     """
 
     def __init__(self, began: float) -> None:
         self.began, self.seconds = began, 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first evaluation begins."""
+        """Stop the clock at the first evaluation."""
         self.seconds = self.seconds or time() - self.began
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first step begins; a resumed run evaluates later."""
+        """Stop the clock at the first step, which in a resumed run comes before any evaluation."""
         self.seconds = self.seconds or time() - self.began
 
 
 class Mirroring(Callback):
-    """Calls `mirror` after every `every` steps, so that a run can be watched while it runs."""
+    """Calls `mirror` after each `every` steps, so that a run can be watched in MLflow."""
 
     def __init__(self, mirror: Callable[[], None], every: int) -> None:
         self.mirror, self.every = mirror, every
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Spends) -> None:
-        """Send what is new, if it is time to."""
+        """Send new metrics if it is time."""
         if pl_module.steps_done % self.every == 0:
             self.mirror()

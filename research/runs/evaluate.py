@@ -1,4 +1,4 @@
-"""Evaluate a policy as it is: a run's checkpoint, a recipe's start, a saved model or a hub id."""
+"""Evaluation of a policy: a run's checkpoint, a recipe's start, a saved model or a hub id."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,27 +19,31 @@ from research.tracking import CONFIG
 from research.yaml_file import read_yaml
 
 START = "@start"
-"""Behind a run folder: the policy that the run started from."""
+"""Suffix of a run folder that names the policy that the run started from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is evaluated."""
+    """A policy to evaluate."""
 
     name: str
-    """As the user gave it."""
+    """Name as the user gave it."""
     config: Mapping[str, Any]
-    """The recipe that it is evaluated by."""
+    """Recipe with the settings of the evaluation."""
     checkpoint: Path | None
-    """None for the recipe's start."""
+    """Checkpoint to load; None for the recipe's start."""
     folder: Path
-    """Where its evaluations are kept."""
+    """Folder of its evaluations."""
 
 
 def find_target(name: str, recipe: Path | None) -> Target:
-    """A run folder, a run folder with `@start` behind it, a recipe file, or a model that `recipe` says how to ask.
+    """The policy with this name: a run folder, a run folder followed by `@start`, a recipe file, or a model.
 
-    Raises: UserError if there is nothing of that name, or a model comes without a recipe.
+    Args:
+        name: as the user gave it.
+        recipe: settings for the evaluation of a model; not used otherwise.
+
+    Raises: UserError if there is nothing of that name, or if a model comes without a recipe.
     """
     path = Path(name.removesuffix(START))
     if (path / CONFIG).exists():
@@ -55,7 +59,8 @@ def find_target(name: str, recipe: Path | None) -> Target:
     if path.is_dir() and not (path / "config.json").exists():
         raise UserError(f"{path} holds neither a run nor a model: give a folder that `research fit` has written")
     raise UserError(
-        f"{name} is not a run folder or a recipe: to evaluate a model, say how with --recipe experiments/<recipe>.yaml"
+        f"{name} is not a run folder or a recipe: to evaluate a model, give its recipe with "
+        "--recipe experiments/<recipe>.yaml"
     )
 
 
@@ -63,12 +68,12 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
     """Sample and verify the recipe's evaluation prompts, once for each seed.
 
     Args:
-        recipe: how, and on which prompts.
-        folder: of the run, for messages.
+        recipe: prompts and settings.
+        folder: of the run.
         checkpoint: of this recipe; None for the policy that it starts from.
-        seeds: of sampling; None takes the recipe's own.
+        seeds: of sampling; None for the recipe's own.
 
-    Raises: UserError if the policy cannot be loaded, or the checkpoint is not of this recipe.
+    Raises: UserError if the policy cannot be loaded, or if the checkpoint belongs to another recipe.
     """
     settings = recipe.run_settings()
     start = recipe if checkpoint is None else at_hand_over(recipe, folder)
@@ -111,16 +116,16 @@ def evaluated(
     overrides: Sequence[str] = (),
     output: Path | None = None,
 ) -> tuple[Record, Path]:
-    """Evaluate a target by a protocol and keep the record.
+    """Evaluate a policy by a protocol, and write the record.
 
     Args:
-        target: what.
+        target: the policy.
         protocol: a name in `PROTOCOLS`; None for the recipe's own settings.
-        seeds: of sampling; None takes the protocol's number of them from 0, or the recipe's own.
-        overrides: `--section.key=value` words, after the protocol.
-        output: where the record is kept; None takes the target's folder.
+        seeds: of sampling; None for the protocol's number of seeds from 0, or else the recipe's own.
+        overrides: `--section.key=value` arguments, applied after the protocol.
+        output: folder of the record; None for the target's folder.
 
-    Raises: UserError if the protocol is unknown or the evaluation cannot be run.
+    Raises: UserError if the protocol is unknown or the evaluation fails.
     """
     config = target.config
     if protocol is not None:
@@ -141,7 +146,10 @@ def evaluated(
 def records_of(
     before: str, after: str, *, recipe: Path | None, protocol: str | None, seeds: Sequence[int] | None
 ) -> tuple[Record, Record]:
-    """The records in two folders, or those of targets evaluated now: a target as the record beside it was."""
+    """Two records to compare, each read from a folder or made now.
+
+    A policy that is evaluated now takes protocol and seeds from the other record, unless they are given.
+    """
     kept = [Record.read(Path(name)) if (Path(name) / SETTINGS).exists() else None for name in (before, after)]
     for record in kept:
         if record is not None:

@@ -1,4 +1,4 @@
-"""A recipe in a folder: train it, or continue it, or evaluate what it has."""
+"""Training of a recipe in a folder, from its start or from its checkpoint."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,19 @@ from research.training.stopping import StopWhenAsked
 def fit(
     recipe: Recipe, folder: Path, callbacks: Sequence[Callback] = (), *, began: float | None = None
 ) -> Mapping[str, Any]:
-    """Train the recipe until its budget is spent, in this folder, from the folder's checkpoint if it has one.
+    """Train the recipe in a folder until its budget is spent, from the folder's checkpoint if there is one.
 
-    A recipe that runs after another goes on from that one's last step, with its metrics and what it has spent.
+    A recipe that runs after another one trains that one first, then continues its steps, metrics and costs.
 
     Args:
-        recipe: what to train.
-        folder: where the run lives.
-        callbacks: Lightning's, called before the run's own; one may set `trainer.should_stop` at the end of an epoch.
-        began: when the run was begun, in seconds of `time.time`; now, unless something was done for it before.
+        recipe: the recipe to train.
+        folder: of the run.
+        callbacks: of Lightning, called before the run's own; one may set `trainer.should_stop` at the end of an epoch.
+        began: start of the run, in seconds of `time.time`; None for now.
 
-    Returns: the run's result (see `research.runs.folder.write_result`); nothing on ranks other than the first.
+    Returns: the run's `research.runs.folder.Result`; empty on ranks other than the first.
 
-    Raises: UserError if the folder holds a run of another recipe, or if training cannot go on.
+    Raises: UserError if the folder holds a run of another recipe, or if training fails.
     """
     claim(recipe, folder)
     settings = recipe.run_settings()
@@ -59,10 +59,10 @@ def fit(
 
 
 def at_hand_over(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with the start that its own checkpoints have: what the recipe before it left in the run's folder."""
+    """The recipe with the policy to start from that the recipe before it has saved in the run's folder."""
     return recipe if recipe.before is None else recipe.starting_from(folder / BEFORE / "policy")
 
 
 def first_rank() -> bool:
-    """Whether this process is the only one of the run, or the one that writes."""
+    """True in the only process of a run, or in the first of several, which writes the files."""
     return getattr(rank_zero_only, "rank", 0) == 0

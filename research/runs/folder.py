@@ -1,4 +1,4 @@
-"""A run's folder: the names of its files, who may write to it, and `result.json`, which says that it is complete."""
+"""The folder of a run: names of its files, protection from other recipes, and the final `result.json`."""
 
 import json
 from collections.abc import Iterable
@@ -16,18 +16,18 @@ from research.training.memory import peak_bytes
 CHECKPOINT = "last.ckpt"
 OVERHEAD = "time/overhead_seconds"
 BEFORE = "before"
-"""The folder, within a run's, of the run that it goes on from."""
+"""Name of the subfolder with the run that a two-phase run continues from."""
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the run in this folder reached its last step."""
+    """True if the run in this folder has reached its last step."""
     return (folder / RESULT).exists()
 
 
 def claim(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved config into the folder; refuse one in which another recipe has measured anything.
+    """Write the resolved recipe into the folder, unless another recipe has results there.
 
-    Raises: UserError if the recipes differ, or the folder cannot be written.
+    Raises: UserError if it has, or if the folder cannot be written.
     """
     path = folder / CONFIG
     begun = (folder / CHECKPOINT).exists() or read_lines(folder / METRICS)
@@ -54,7 +54,7 @@ def checkpoint_in(folder: Path) -> Path:
 
 
 class Result(TypedDict):
-    """A complete run's `result.json`."""
+    """The content of `result.json`."""
 
     steps: int
     start: dict[str, float]
@@ -68,12 +68,12 @@ class Result(TypedDict):
 
 
 def write_result(folder: Path, data: PromptData, overhead: float) -> Result:
-    """Collect the metrics of the warm start and of the last step into `result.json`, which says the run is complete.
+    """Write the metrics of the start and of the last step to `result.json`, which marks the run as complete.
 
     Args:
-        folder: the run's.
-        data: the module that dealt its prompts.
-        overhead: seconds until its first evaluation or step, the last time it was begun.
+        folder: of the run.
+        data: its prompts.
+        overhead: seconds until its first evaluation or step, in the process that completed it.
     """
     steps = merged_steps(folder)
     evaluated = [step for step, metrics in steps.items() if "evaluation/avg_at_k" in metrics]
@@ -93,7 +93,7 @@ def write_result(folder: Path, data: PromptData, overhead: float) -> Result:
 
 
 def summed_times(steps: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Seconds by clock over all steps, with `time/seconds`: steps and evaluations together."""
+    """Sums of each `time/` metric over all steps, and their total `time/seconds` over steps and evaluations."""
     seconds: dict[str, float] = {}
     for metrics in steps:
         for name, value in metrics.items():

@@ -1,4 +1,4 @@
-"""A run and its mirror in MLflow."""
+"""Tracking of a single run in MLflow."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from research.tracking.contents import flattened
 def tracked(
     folder: Path, name: str, uri: str, config: Mapping[str, object], digest: str
 ) -> Iterator[Callable[[], None]]:
-    """Mirror the run in this folder to MLflow when the block ends, however it does; a resumed run keeps its own."""
+    """Copy the run in this folder to MLflow when the block ends, even by an error; a resumed run keeps its entry."""
     tracker = Tracker(uri, "runs", folder.parent / "mlartifacts")
     params = flattened(config)
     run_id = tracker.run(str(folder.resolve()), name=name, params=params, tags={"config_hash": digest})

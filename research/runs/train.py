@@ -1,4 +1,4 @@
-"""Training in a run's folder: from its start, from its checkpoint, or from the last step of another run."""
+"""Training in a run's folder, from the start, from a checkpoint, or from the last step of another run."""
 
 import signal
 import warnings
@@ -37,7 +37,7 @@ class TrainerSettings(TypedDict):
 
 
 def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callback]) -> TrainerSettings:
-    """What `lightning.Trainer` is given beyond the recipe's own `trainer` section."""
+    """The arguments of `lightning.Trainer` beyond the recipe's `trainer` section."""
     hush_lightning()
     return {
         "max_epochs": settings.steps or -1,
@@ -58,16 +58,16 @@ def trainer_settings(settings: RunSettings, folder: Path, callbacks: list[Callba
 
 
 def train(trainer: Trainer, module: RLModule, data: PromptData, folder: Path, before: Path | None = None) -> None:
-    """Train until the budget is spent, from the folder's checkpoint if it has one.
+    """Train until the budget is spent, from the folder's checkpoint if there is one.
 
     Args:
-        trainer: with the callbacks of `trainer_settings`.
-        module: what is trained.
+        trainer: has the callbacks of `trainer_settings`.
+        module: the policy and its training step.
         data: its prompts.
-        folder: the run's.
-        before: the folder of the complete run that it goes on from; None for none.
+        folder: of the run.
+        before: folder of a complete run to continue from; None for none.
 
-    Raises: UserError if training cannot go on; what was checkpointed stays.
+    Raises: UserError if training fails, with the checkpoint left intact; KeyboardInterrupt if it was stopped early.
     """
     checkpoint = folder / CHECKPOINT
     with warnings.catch_warnings(), _interruptible():
@@ -89,23 +89,25 @@ def train(trainer: Trainer, module: RLModule, data: PromptData, folder: Path, be
 
 
 def go_on(trainer: Trainer, module: RLModule, folder: Path, before: Path) -> None:
-    """Count on from the last step of another run, whose metrics and items become the first of this one.
+    """Continue the steps and costs of another run, and copy its metrics and items to this one.
 
-    Raises: UserError if that run has spent this one's budget.
+    Raises: UserError if that run has spent the budget of this one.
     """
     steps = merged_steps(before)
     module.steps_done = max(steps)
     module.costs.totals |= {name: value for name, value in steps[max(steps)].items() if name.startswith("cost/")}
     watch_of(trainer).seconds = summed_times(steps.values())["time/step_seconds"]
     if watch_of(trainer).share(module) >= 1:
-        raise UserError(f"the run before, in {before}, has spent the whole budget of {watch_of(trainer).budget}")
+        raise UserError(
+            f"the run before, in {before}, has spent the whole budget of {watch_of(trainer).budget}: raise it"
+        )
     for name in (METRICS, ITEMS, SAMPLES):
         replace_text(folder / name, (before / name).read_text())
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """An interrupt stays a KeyboardInterrupt, and the next is heard: Lightning exits, and ignores SIGINT thereafter."""
+    """A block that raises KeyboardInterrupt on SIGINT, where Lightning would exit and ignore further signals."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

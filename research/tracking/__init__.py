@@ -1,7 +1,7 @@
-"""What a run leaves behind: files that are the truth, and their mirror in MLflow.
+"""Results of a run, in files and in MLflow.
 
-A run writes `metrics.jsonl`, one line a step. MLflow is filled from that file, never from the training loop, so it
-costs a step nothing, a resumed run logs no step twice, and a lost MLflow database can be filled again.
+A run writes `metrics.jsonl`, one line for each step, and MLflow is filled from that file. So tracking does not slow a
+step down, a resumed run logs no step twice, and a lost MLflow database can be filled again.
 """
 
 from research.tracking.contents import CONFIG, RESULT

@@ -1,4 +1,4 @@
-"""What MLflow is told of a run beside its metrics: datasets, and completions as a table."""
+"""Contents of a run for MLflow besides metrics: datasets, and a table of completions."""
 
 import json
 from collections.abc import Mapping
@@ -11,37 +11,37 @@ import yaml
 from research.tracking.files import SAMPLES, read_lines
 
 CONFIG, RESULT = "config.yaml", "result.json"
-"""The run folder's resolved config, and its result, which is there once the run is complete."""
+"""File names of the resolved recipe and of the result, which exists once the run is complete."""
 TABLE = "samples.json"
-"""The artifact that MLflow's pages show as a table."""
+"""Name of the artifact that MLflow shows as a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInput:
-    """Prompts that a run read, as MLflow describes a dataset."""
+    """The prompts of a run, described as a dataset of MLflow."""
 
     context: str
     """`training` or `evaluation`."""
     name: str
     digest: str
-    """Their content hash."""
+    """Content hash of the prompts."""
     source: str
-    """The recipe's node, as JSON."""
+    """Node of the recipe, as JSON."""
     profile: str
-    """Their numbers, as JSON."""
+    """Numbers of prompts, as JSON."""
 
 
 class Table(TypedDict):
-    """A table of MLflow's pages."""
+    """A table artifact of MLflow."""
 
     columns: list[str]
     data: list[list[object]]
 
 
 def dataset_inputs(folder: Path) -> list[DatasetInput]:
-    """The run's training and held-out prompts as MLflow's datasets, by name, hash and number of rows.
+    """Descriptions of the training and held-out prompts of a complete run.
 
-    Returns: none for a run that is not complete.
+    Returns: an empty list for a run that is not complete.
     """
     if not (folder / RESULT).exists():
         return []
@@ -65,7 +65,7 @@ def dataset_inputs(folder: Path) -> list[DatasetInput]:
 
 
 def sample_columns(folder: Path) -> Table | None:
-    """The completions that a run kept of each evaluation, as the columns and rows of MLflow's tables; None for none."""
+    """A table of the sample completions of all evaluations; None if there are none."""
     rows = [{"step": line["step"], **sample} for line in read_lines(folder / SAMPLES) for sample in line["samples"]]
     if not rows:
         return None
@@ -73,7 +73,7 @@ def sample_columns(folder: Path) -> Table | None:
 
 
 def flattened(config: Mapping[str, object], path: str = "") -> dict[str, object]:
-    """The config with one key a value; a list stays whole.
+    """Flatten a config to dotted keys; lists are kept as values.
 
     Example:
         >>> flattened({"model": {"seed": 0, "gates": []}})

@@ -1,4 +1,4 @@
-"""The databases that a study is kept in: reached once, made whole, named without their passwords."""
+"""Databases of studies: connection, creation of MLflow's tables, and names without passwords."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from research.errors import UserError
 
 
 def without_password(text: str) -> str:
-    """A text with the passwords of its URLs left out.
+    """Replace the passwords of URLs in a text by asterisks.
 
     Example:
         >>> without_password("--storage postgresql://ada:secret@host/optuna")
@@ -24,9 +24,9 @@ def without_password(text: str) -> str:
 
 
 def connect(url: str) -> Connection:
-    """A connection to a server's database, tried once: MLflow tries for minutes.
+    """Connect to a database server. There is a single attempt, where MLflow would keep trying for minutes.
 
-    Raises: UserError if there is no driver, or nobody who lets us in.
+    Raises: UserError if the driver is not installed, or if the server is away or refuses the connection.
     """
     try:
         return create_engine(url, poolclass=NullPool).connect()
@@ -40,16 +40,21 @@ def connect(url: str) -> Connection:
 
 
 def lay_tables(path: Path) -> None:
-    """MLflow's database in a file, if there is none: whole or not at all, since a half of its tables cannot be mended.
+    """Create MLflow's SQLite file with all its tables, unless it exists.
 
-    Raises: MlflowException or OSError if the file cannot be made.
+    The tables are created in a temporary file that is then linked to the final name, because MLflow cannot repair a
+    file with only some of them.
+
+    Raises: MlflowException or OSError if the file cannot be created.
     """
     from mlflow import MlflowClient
 
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{token_hex(4)}")  # MLflow keeps an open engine for every name
+    unfinished = path.with_name(
+        f".{path.name}.{token_hex(4)}"
+    )  # a new name each time, because MLflow keeps an engine open for each
     try:
         MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
         with suppress(FileExistsError):  # another process was faster

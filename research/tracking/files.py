@@ -1,4 +1,4 @@
-"""The files of a run folder: metrics, evaluation items and sample completions, one line each time."""
+"""JSONL files of a run folder: metrics, evaluation items and sample completions."""
 
 import json
 import os
@@ -17,13 +17,13 @@ METRICS, ITEMS, SAMPLES = "metrics.jsonl", "items.jsonl", "samples.jsonl"
 
 
 class RunLogger(Logger):
-    """Lightning's logger for a run folder: `metrics.jsonl`, `items.jsonl` for evaluations item by item, and
-    `samples.jsonl` for some completions of each.
+    """A Lightning logger that writes to a run folder.
 
-    Of several ranks, which all measure the same, the first one writes.
+    `metrics.jsonl` has a line for each step or evaluation, `items.jsonl` the results of each evaluation's items, and
+    `samples.jsonl` some completions of each evaluation. All ranks have the same values, and the first one writes them.
 
     Args:
-        folder: the run's; made if it is not there.
+        folder: of the run; created if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,17 +41,17 @@ class RunLogger(Logger):
         return ""
 
     def log_hyperparams(self, *args: object, **kwargs: object) -> None:
-        """Nothing: the run folder holds the resolved config."""
+        """Do nothing, because the run folder holds the resolved recipe."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one line; a metric that is not finite, as a skipped update's loss, is left out of it."""
+        """Append one line, without metrics that are not finite, such as the loss of a skipped update."""
         finite = {name: float(value) for name, value in metrics.items() if isfinite(value)}
         self._append(METRICS, {"step": step, **finite})
 
     @rank_zero_only
     def log_items(self, items: Sequence[Mapping[str, object]], step: int) -> None:
-        """Append one line with every evaluation item's counts."""
+        """Append one line with the counts of each evaluation item."""
         self._append(ITEMS, {"step": step, "items": items})
 
     @rank_zero_only
@@ -61,7 +61,7 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def forget_after(self, step: int) -> None:
-        """Take out the lines of later steps: a run that resumes at `step` will write them again."""
+        """Delete the lines of later steps, which a run that resumes at `step` will write again."""
         for name in (METRICS, ITEMS, SAMPLES):
             kept = [line for line in read_lines(self.folder / name) if line["step"] <= step]
             replace_text(self.folder / name, "".join(json.dumps(line) + "\n" for line in kept))
@@ -79,7 +79,7 @@ class RunLogger(Logger):
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file; a last line that was cut by a kill is left out, a missing file has none."""
+    """The lines of a JSONL file, without a last line that a kill has cut; none for a missing file."""
     if not path.exists():
         return []
     lines = []
@@ -92,7 +92,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def merged_steps(folder: Path) -> dict[int, dict[str, float]]:
-    """A run's metrics by step: a training line and an evaluation line of one step become one."""
+    """Metrics of a run by step; the lines of training and evaluation of a step are merged."""
     steps: dict[int, dict[str, float]] = {}
     for line in read_lines(folder / METRICS):
         step = line.pop("step")
@@ -101,9 +101,9 @@ def merged_steps(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
-    Raises: UserError if the disk or the folder does not allow it; the old file is then untouched.
+    Raises: UserError if it cannot be written; the old file is then unchanged.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""MLflow, filled from the files of run folders."""
+"""Client of MLflow that copies the files of run folders to it."""
 
 import json
 import logging
@@ -13,20 +13,20 @@ from research.tracking.databases import connect, lay_tables, without_password
 from research.tracking.files import METRICS, read_lines
 
 TRAINED, EVALUATED = "time/step_seconds", "evaluation/avg_at_k"
-"""The metric that every line of a training step, and of an evaluation, has."""
+"""Metrics by which the lines of training steps and of evaluations are told apart."""
 MOST_PARAMS = 100
-"""Parameters that MLflow takes at once."""
+"""Most parameters that MLflow accepts in one call."""
 
 
 class Tracker:
-    """One MLflow experiment, with runs found by a name that the harness gives them.
+    """An MLflow experiment, whose runs are found again by keys.
 
     Args:
         uri: a database (`sqlite:///…`, `postgresql://…`) or a server (`http://…`).
-        experiment: its name; made if it is not there.
-        artifacts: folder for artifacts of a new experiment on a database; ignored for a server.
+        experiment: name of the experiment, which is created if it is missing.
+        artifacts: folder for artifacts of a new experiment in a database; a server has its own.
 
-    Raises: UserError if the store cannot be reached.
+    Raises: UserError if the store cannot be used.
     """
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None = None) -> None:
@@ -66,15 +66,15 @@ class Tracker:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """The id of the run with this key, made if there is none, its status, params and tags set.
+        """The id of the run with this key, which is created if it is missing; status, parameters and tags are set.
 
         Args:
-            key: what finds the run again; a tag holds its digest.
-            name: what the pages call it.
-            parent: id of the run that it stands below.
-            status: RUNNING, or SCHEDULED for one that has not begun; that leaves a run which has begun as it is.
-            params: set once, since MLflow lets no parameter change.
-            tags: replaced each time.
+            key: identifies the run; its hash is kept in a tag.
+            name: shown on MLflow's pages.
+            parent: id of the parent run.
+            status: RUNNING, or SCHEDULED for a run that has not begun, which does not change an existing run.
+            params: set once, because MLflow does not allow changes.
+            tags: replaced in each call.
         """
         from mlflow.entities import Param, RunTag
 
@@ -103,7 +103,10 @@ class Tracker:
         return run_id
 
     def mirror(self, folder: Path, run_id: str) -> None:
-        """Log the steps of a run folder that MLflow does not have yet."""
+        """Log the steps of a run folder that are not in MLflow yet.
+
+        Raises: UserError if MLflow refuses them.
+        """
         from mlflow.entities import Metric
         from mlflow.exceptions import MlflowException
 
@@ -126,7 +129,7 @@ class Tracker:
         self._mirrored[run_id] = done
 
     def _last_mirrored(self, run_id: str) -> dict[str, int]:
-        """The last step of each kind of line: an evaluation's comes after its step's, perhaps from a later process."""
+        """The last logged step, of training lines and of evaluation lines, which are written at different times."""
         if run_id not in self._mirrored:
             history = {kind: self.client.get_metric_history(run_id, kind) for kind in (TRAINED, EVALUATED)}
             self._mirrored[run_id] = {
@@ -135,7 +138,7 @@ class Tracker:
         return self._mirrored[run_id]
 
     def watch(self, run_id: str) -> None:
-        """Log what the machine is doing, as `system/…`, until the run is finished; a resumed run's series goes on."""
+        """Log the load of the machine as `system/…` until `unwatch`; a resumed run continues the series."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
@@ -145,11 +148,11 @@ class Tracker:
             self._unwatch[run_id] = monitor.finish
 
     def unwatch(self, run_id: str) -> None:
-        """Stop that, and log the rest."""
+        """Stop logging the load of the machine."""
         self._unwatch.pop(run_id, lambda: None)()
 
     def keep(self, folder: Path, run_id: str) -> None:
-        """Log what a run folder holds beside metrics: its config, its datasets, and some completions as a table."""
+        """Log the other contents of a run folder: the recipe, the datasets, and a table of completions."""
         if (folder / CONFIG).exists():
             self.client.log_artifact(run_id, str(folder / CONFIG))
         self._keep_datasets(folder, run_id)
@@ -177,7 +180,14 @@ class Tracker:
             self.client.log_inputs(run_id, datasets)
 
     def finish(self, run_id: str, status: str = "FINISHED", artifacts: Iterable[Path] = (), note: str = "") -> None:
-        """End a run, keeping these files as its artifacts, with a note that its page shows: why it failed."""
+        """End a run.
+
+        Args:
+            run_id: of the run.
+            status: FINISHED, FAILED or KILLED.
+            artifacts: files that are uploaded.
+            note: shown on the page of the run, such as the reason for a failure.
+        """
         self.unwatch(run_id)
         for path in artifacts:
             self.client.log_artifact(run_id, str(path))

@@ -1,13 +1,13 @@
-"""A saved view of MLflow's pages: the cells of a study side by side, opened by its address."""
+"""A saved view of MLflow that compares the cells of a study."""
 
 import json
 
 from research.tracking.tracker import Tracker
 
 STUDY = "study"
-"""The tag by which the runs of a study's cells are found."""
+"""Tag of the runs of a study's cells."""
 SEARCH = "search"
-"""The tag by which the trials of a study's search are found; they are not among the cells."""
+"""Tag of the trials of a study's search, which are not among its cells."""
 PANELS = (
     "evaluation/length_mean",
     "evaluation/truncated",
@@ -15,18 +15,18 @@ PANELS = (
     "rewards/reward_mean",
     "cost/tokens_trained",
 )
-"""What is drawn beside the study's metric."""
+"""Metrics that are drawn besides the study's own."""
 
 
 def compare_view(tracker: Tracker, study: str, metric: str) -> str:
-    """Save a page with the study's learning curves, averaged over the seeds of each cell.
+    """Save a page with the learning curves of a study, averaged over the seeds of each cell.
 
     Args:
-        tracker: where the runs are.
+        tracker: holds the runs.
         study: value of the tag `STUDY` of its runs.
-        metric: what the study compares; drawn first.
+        metric: compared by the study; drawn first.
 
-    Returns: the page's address behind the server's, as `/#/experiments/…`.
+    Returns: the address of the page, or for a database only its path `/#/experiments/…`.
     """
     tracker.client.set_experiment_tag(
         tracker.experiment_id, f"mlflow.sharedViewState.{study}", json.dumps(_state(study, metric))

@@ -1,4 +1,4 @@
-"""Groups → the tensors of an update batch, and back."""
+"""Groups → the tensors of an update batch, and per-token tensors back to groups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,12 +14,12 @@ Number = TypeVar("Number", bool, int, float)
 
 
 def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> UpdateBatch:
-    """The rows of the groups in order, with every quantity that sampling gives and what the groups are annotated with.
+    """The update batch of some groups, one row for each completion in order, with all quantities known so far.
 
     Args:
         groups: at least one, all of the same size G.
-        pad: the token that fills the rows on the right.
-        device: where the tensors live.
+        pad: padding token on the right of each row.
+        device: of the tensors.
     """
     completions = [completion for group in groups for completion in group.completions]
     prompts = [group.prompt_ids for group in groups for _ in group.completions]
@@ -55,10 +55,10 @@ def assemble(groups: Sequence[Group], *, pad: int, device: torch.device) -> Upda
 
 
 def annotated(groups: Sequence[Group], tokens: Mapping[str, Tensor]) -> list[Group]:
-    """The groups with what is known of each of their completions' tokens.
+    """The groups with per-token values of their completions as annotations.
 
     Args:
-        groups: as `assemble` took them, the same number of completions each.
+        groups: the groups that `assemble` was given.
         tokens: name → values on the rows of their batch [B T].
     """
     done, row = [], 0
@@ -74,7 +74,7 @@ def annotated(groups: Sequence[Group], tokens: Mapping[str, Tensor]) -> list[Gro
 
 
 def _filled(rows: Sequence[Sequence[Number]], value: Number) -> Tensor:
-    """The rows as one tensor, filled with `value` on the right: of one flat list, far faster than row by row."""
+    """The rows as one tensor, padded with `value` on the right; built from one flat list, for speed."""
     width = max(map(len, rows))
     flat: list[Number] = []
     for row in rows:

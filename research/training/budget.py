@@ -1,4 +1,4 @@
-"""How long a run is: in steps, in tokens, in seconds, or in whichever is spent first."""
+"""The budget of a run in steps, tokens or seconds, and the callback that ends the run when it is spent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from research.training.costs import Costs
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a run may spend; it ends after the first step at which one of the amounts is spent.
+    """Limits of a run, which ends after the first step that reaches one of them.
 
     Example:
         >>> budget = Budget(tokens=4000)
@@ -24,11 +24,11 @@ class Budget:
     """
 
     steps: int | None = None
-    """Steps, or null; at least 1."""
+    """Steps, at least 1; null for no limit."""
     tokens: int | None = None
-    """Completion tokens processed, sampled and trained ones together, or null; at least 1."""
+    """Completion tokens, sampled and trained ones together, at least 1; null for no limit."""
     seconds: float | None = None
-    """Seconds spent in training steps, or null; above 0."""
+    """Seconds spent in training steps, above 0; null for no limit."""
 
     def __post_init__(self) -> None:
         amounts = {name: amount for name, amount in vars(self).items() if amount is not None}
@@ -38,13 +38,13 @@ class Budget:
             require(amount > 0, f"run.{name} is {least}, got {amount}")
 
     def share(self, *, steps: int, tokens: int, seconds: float) -> float:
-        """The share that is spent, of the amount that is spent most; 1 and more is all of it."""
+        """The spent share of the budget: the largest one over its limits. At 1 or more the budget is spent."""
         spent = {"steps": steps, "tokens": tokens, "seconds": seconds}
         return max(spent[name] / amount for name, amount in vars(self).items() if amount is not None)
 
     @property
     def whole_steps(self) -> int | None:
-        """How many steps it is, if nothing but their number ends it."""
+        """The number of steps if it is the only limit; else None."""
         return self.steps if self.tokens is None and self.seconds is None else None
 
     def __str__(self) -> str:
@@ -52,19 +52,19 @@ class Budget:
 
 
 def tokens_processed(metrics: Mapping[str, int | float]) -> int:
-    """Completion tokens that a model wrote for training, and those that the policy was trained on, each time it was.
+    """Completion tokens sampled for training, plus completion tokens trained on, counted each time.
 
-    A token that is sampled, then trained on in two epochs, counts three times; a demonstration's is trained on and not
-    sampled. Prompts, evaluations, and passes that only read log-probabilities do not count.
+    A token that is sampled and then trained on in two epochs counts three times; a token of a demonstration is not
+    sampled. Prompts, evaluations and passes that only compute log-probabilities do not count.
 
     Args:
-        metrics: a step's, with its running totals.
+        metrics: of a step, with the running totals of costs.
     """
     return int(metrics.get("cost/tokens_sampled", 0) + metrics.get("cost/tokens_trained", 0))
 
 
 def share_in(budget: Budget, steps: Mapping[int, Mapping[str, int | float]]) -> float:
-    """The share of its budget that a run has spent, as its metrics by step say."""
+    """The spent share of a run's budget, from its metrics by step."""
     trained = [metrics for metrics in steps.values() if "time/step_seconds" in metrics]
     return budget.share(
         steps=max(steps, default=0),
@@ -82,26 +82,26 @@ class Spends(Protocol):
 
 
 class BudgetWatch(Callback):
-    """Ends the run after the step that spends its budget, evaluated whatever its number.
+    """Ends the run after the step that spends its budget, and has the policy evaluated after that step.
 
-    Seconds are those of training steps, without evaluations, over all the processes that a resumed run had. They say
-    how many steps a machine takes in that time, so a run that is measured by them is not the same on another one.
+    Seconds are those of training steps, without evaluations, summed over all processes of a resumed run. The number of
+    steps in a budget of seconds depends on the machine.
 
     Args:
-        budget: the run's.
-        seconds: spent before it began.
+        budget: of the run.
+        seconds: training time of an earlier run that this one continues.
     """
 
     def __init__(self, budget: Budget, seconds: float = 0.0) -> None:
         self.budget, self.seconds = budget, seconds
 
     def share(self, module: Spends) -> float:
-        """The share of the budget that is spent."""
+        """The spent share of the budget."""
         tokens = tokens_processed(module.costs.totals)
         return self.budget.share(steps=module.steps_done, tokens=tokens, seconds=self.seconds)
 
     def on_train_start(self, trainer: Trainer, pl_module: Spends) -> None:
-        """Train no further if a run that resumes has spent it."""
+        """Stop at once if a resumed run has spent its budget already."""
         self._stop_if_spent(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Spends) -> None:
@@ -109,7 +109,7 @@ class BudgetWatch(Callback):
         self._began = perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Spends, *_: object) -> None:
-        """Look whether the step has spent it, in time for Lightning to evaluate."""
+        """Stop if the step has spent the budget, before Lightning decides whether to evaluate."""
         self.seconds += perf_counter() - self._began
         self._stop_if_spent(trainer, pl_module)
 
@@ -119,15 +119,15 @@ class BudgetWatch(Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint keeps of it."""
+        """The state that a checkpoint keeps."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Take it back."""
+        """Restore the state from a checkpoint."""
         self.seconds = state_dict["seconds"]
 
 
 def watch_of(trainer: Trainer) -> BudgetWatch:
-    """What watches over a trainer's budget."""
+    """The callback that watches the trainer's budget."""
     callbacks: list[Callback] = getattr(trainer, "callbacks", [])
     return next(callback for callback in callbacks if isinstance(callback, BudgetWatch))

@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole or not at all, and errors about them that say what to do."""
+"""Checkpoints that are written completely or not at all."""
 
 import os
 from contextlib import suppress
@@ -12,15 +12,15 @@ from research.errors import UserError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a neighbour file first, then renames: a kill or a full disk leaves the last checkpoint as it was."""
+    """Writes a checkpoint to a temporary file, then renames it: a kill or a full disk leaves the last one intact."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Save, flush to disk, rename.
+        """Write the file, flush it to disk, and rename it.
 
-        Raises: UserError if the disk does not take it; the checkpoint before is then still there.
+        Raises: UserError if it cannot be written; the checkpoint before is then still there.
         """
         target = Path(path)
-        unfinished = target.with_name(f".{target.name}.unfinished")  # a killed process's is overwritten by the next
+        unfinished = target.with_name(f".{target.name}.unfinished")  # one left by a killed process is overwritten
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
@@ -40,9 +40,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: str | torch.device | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load, on the CPU unless told otherwise.
+        """Load a checkpoint, onto the CPU by default.
 
-        Raises: UserError if the file is damaged.
+        Raises: UserError if the file is missing or damaged.
         """
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=False)

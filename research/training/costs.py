@@ -1,4 +1,4 @@
-"""What a run has spent since it began: what a budget counts, and what a comparison at equal cost divides by."""
+"""Costs of a run since its start, for budgets and for comparisons at equal cost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from research.types import Group
 
 
 class Costs:
-    """Running totals by name, of the whole run and not of a process of it.
+    """Running totals by name, over all processes of a resumed run.
 
     Example:
         >>> costs = Costs()
@@ -21,26 +21,26 @@ class Costs:
         self.totals: dict[str, int | float] = {}
 
     def add(self, amounts: Mapping[str, int | float]) -> None:
-        """Count these too."""
+        """Add amounts to the totals."""
         for name, amount in amounts.items():
             self.totals[name] = self.totals.get(name, 0) + amount
 
     def add_sampling(self, groups: Sequence[Group], *, by_model: bool) -> None:
-        """Count what sampling these groups took.
+        """Add the costs of sampling.
 
         Args:
-            groups: sampled, whether they train or not.
-            by_model: whether a model wrote the completions; demonstrations cost no tokens.
+            groups: all sampled groups, whether they train or not.
+            by_model: False for demonstrations, which cost no sampled tokens.
         """
         tokens = sum(sum(completion.own) for group in groups for completion in group.completions)
         self.add({"cost/tokens_sampled": tokens * by_model, "cost/prompts_drawn": len(groups)})
 
     def add_step(self, collected: Collected, measures: dict[str, float]) -> None:
-        """Count what a step took beyond its sampling.
+        """Add the costs of a step beyond its sampling.
 
         Args:
-            collected: the step's.
-            measures: the step's, from which the counts of the update are taken out: they are costs.
+            collected: the groups of the step.
+            measures: metrics of the step; the counts of the update are removed from them.
         """
         self.add(
             {

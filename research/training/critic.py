@@ -1,4 +1,4 @@
-"""The critic of PPO: values before every token, their targets, and the clipped value loss."""
+"""The critic of PPO: values before each token, their targets, and the clipped value loss."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,22 @@ from research.types import UpdateBatch
 
 @dataclass(frozen=True, kw_only=True)
 class CriticSpec:
-    """How values are learned."""
+    """Settings of the critic and of its value loss."""
 
     learning_rate: float
-    """Of the critic's own optimizer; above 0. VAPO: twice the policy's."""
+    """Learning rate of the critic's own optimizer; above 0. VAPO: twice the policy's."""
     shares_body: bool
-    """Whether the head sits on the policy's body, which then also learns from the value loss, or on one of its own."""
+    """True for a head on the policy's body, which then also learns from the value loss; False for a body of its own."""
     gamma: float = 1.0
-    """γ of the targets, the advantage's γ; in [0, 1]."""
+    """γ of the targets, equal to the advantage's γ; in [0, 1]."""
     lam: float = 1.0
-    """λ of the targets; in [0, 1]. 1 gives the rewards still to come; it may differ from the advantage's."""
+    """λ of the targets, in [0, 1]; may differ from the advantage's. With 1 the targets are the returns."""
     value_clip: float | None = None
-    """ε_v: how far a value may move from the one that the step began with before it stops learning; null for none."""
+    """ε_v, the change of a value within a step beyond which it stops learning; null for no clipping."""
     weight: float = 1.0
-    """Factor on the value loss; above 0. It counts against the policy's loss where the body is shared."""
+    """Factor of the value loss, above 0; it is relative to the policy's loss if the body is shared."""
     pretrain_steps: int = 0
-    """Steps at the start of the run in which the critic alone learns; at least 0. VAPO: 50."""
+    """Number of steps at the start of a run in which only the critic learns; at least 0. VAPO: 50."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"Critic: learning_rate is above 0, got {self.learning_rate}")
@@ -63,7 +63,7 @@ def value_loss(
 
 
 class Critic(nn.Module):
-    """Values of a policy's completions, and how they are learned."""
+    """A value model for a policy's completions, with its loss."""
 
     def __init__(self, spec: CriticSpec, policy: Policy) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Critic(nn.Module):
         self.model = ScalarModel.beside(policy, shared=spec.shares_body)
 
     def annotate(self, batch: UpdateBatch, tokens: int) -> UpdateBatch:
-        """The batch with `values`, and what they should have been: `returns`, `value_coefficients`."""
+        """The batch with `values`, their targets `returns`, and `value_coefficients`."""
         values, mask = self.model.values(batch, tokens), batch["mask"]
         advantages = generalized_advantage(
             rewards=batch["rewards"],
@@ -86,7 +86,7 @@ class Critic(nn.Module):
         )
 
     def backward_rows(self, rows: UpdateBatch) -> float:
-        """Add the gradient of these rows' share of the value loss; the share."""
+        """Add the gradient of these rows' part of the value loss, and return that part."""
         values = self.model.before_tokens(rows)
         per_token = value_loss(values, rows["values"], rows["returns"], self.spec.value_clip)
         loss = self.spec.weight * (rows["value_coefficients"] * per_token).sum()

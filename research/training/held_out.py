@@ -1,4 +1,4 @@
-"""The evaluations of a run: the policy's completions of held-out prompts, one evaluation at a time."""
+"""Evaluation of the policy on held-out prompts during a run."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -13,27 +13,27 @@ from research.types import Group, Prompt
 
 
 class HeldOut:
-    """Samples held-out prompts by the evaluation's protocol, and logs what came of it.
+    """Samples completions of held-out prompts by the evaluation's protocol, and logs the results.
 
     Args:
         evaluation: the protocol.
-        rollouts: whose sampler completes; the limit and the stop texts are theirs too.
-        seed: of what is sampled; it may be set anew between evaluations.
+        rollouts: give the sampler, the stop strings, and the limit unless the protocol has its own.
+        seed: of sampling; may be changed between evaluations.
     """
 
     def __init__(self, evaluation: Evaluation, rollouts: Rollouts, seed: int) -> None:
         self.evaluation, self.rollouts, self.seed = evaluation, rollouts, seed
         self.groups: list[Group] = []
-        """Sampled and verified in this evaluation, or the last."""
+        """Verified groups of the current evaluation, or of the last one."""
 
     def begin(self) -> None:
-        """Start the clock, with no groups."""
+        """Start an evaluation: drop the old groups and start the clock."""
         self.groups = []
         self._began = perf_counter()
 
     @property
     def decoding(self) -> Decoding:
-        """How held-out prompts are completed: the limit and the stop texts are the rollouts' unless it has its own."""
+        """Decoding settings of evaluations, with the rollouts' stop strings and, unless it is set, their limit."""
         return Decoding(
             max_tokens=self.evaluation.max_completion_tokens or self.rollouts.max_completion_tokens,
             temperature=self.evaluation.temperature,
@@ -43,20 +43,20 @@ class HeldOut:
         )
 
     def sample(self, prompts: Sequence[Prompt], seed: int) -> list[Group]:
-        """The protocol's number of completions of each prompt, not verified yet."""
+        """Draw the protocol's number of completions of each prompt, not verified yet."""
         n = self.evaluation.completions_per_prompt
         return self.rollouts.sampler.sample(prompts, n=n, decoding=self.decoding, seed=seed)
 
     def metrics(self) -> dict[str, float]:
-        """What the groups say of the policy."""
+        """Metrics of the policy on the groups."""
         return self.evaluation.metrics(self.groups) | tool_measures(self.groups, "evaluation")
 
     def log(self, logger: Logger, step: int) -> None:
-        """Log the metrics, and where the logger keeps them also the items and some completions.
+        """Log the metrics, and with a `RunLogger` also the items and some completions.
 
         Args:
-            logger: Lightning's.
-            step: how many steps the policy has learned from.
+            logger: of the trainer.
+            step: number of steps that the policy has learned from.
         """
         metrics = self.metrics()
         metrics["time/evaluation_seconds"] = perf_counter() - self._began

@@ -1,4 +1,4 @@
-"""What a step would make of some prompts, with nothing learned, kept or logged."""
+"""A dry run of a step up to credit: nothing is learned, kept or logged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +11,16 @@ from research.types import Group, Prompt, UpdateBatch
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """Groups, and their update batch up to where learning would begin."""
+    """Groups of a dry run, with their update batch before and after credit."""
 
     groups: tuple[Group, ...]
     """All groups sampled, verified and annotated."""
     trains: tuple[bool, ...]
-    """Whether a step would train on each group."""
+    """True for each group that a step would train on."""
     rewarded: UpdateBatch
     """All groups with their rewards."""
     credited: UpdateBatch | None
-    """The groups that train, with advantages, weights and coefficients; None if there are none."""
+    """The groups that train, with advantages, weights and coefficients; None if no group trains."""
 
 
 @runtime_checkable
@@ -48,12 +48,12 @@ class Steps(Protocol):
 
 
 def inspected(module: Steps, prompts: Sequence[Prompt], number: int) -> Inspected:
-    """Sample one group for each prompt, in one round, and give credit as a step would.
+    """Sample one group for each prompt, in one round, and compute rewards and credit as a step does.
 
     Args:
-        module: the run's module, its policy loaded.
+        module: the module of the run, with its policy loaded.
         prompts: at least one.
-        number: what tells this sampling from another of the same prompts, in the place of the sampling round.
+        number: takes the place of the sampling round in the seed, so that other numbers give other completions.
     """
 
     def sample(prompts: Sequence[Prompt], _: int) -> list[Group]:

@@ -1,4 +1,4 @@
-"""The iterative form of GRPO: every so many steps the reference is reset and the reward model refreshed."""
+"""Iterative GRPO: every few steps the reference is reset to the policy and the reward model is trained further."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ from research.types import Group, UpdateBatch
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelSpec:
-    """A reward model that is learned from the task's own comparisons, right completions against wrong ones."""
+    """Settings of a reward model that is trained on pairs of a right and a wrong completion."""
 
     learning_rate: float
-    """AdamW's; above 0. DeepSeekMath: 2e-5."""
+    """Learning rate of AdamW; above 0. DeepSeekMath: 2e-5."""
     prompts: int
-    """Prompts sampled for comparisons at the start of each iteration; at least 1."""
+    """Prompts sampled for pairs at the start of each iteration; at least 1."""
     epochs: int
-    """Passes over the comparisons in each iteration; at least 1."""
+    """Passes over the pairs in each iteration; at least 1."""
     groups_per_update: int
     """Groups of completions in an optimizer step; at least 1."""
     replay: float = 0.1
@@ -37,14 +37,14 @@ class RewardModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class IterationSpec:
-    """What is renewed, and how often."""
+    """The length of an iteration, and the models that are renewed at its start."""
 
     steps: int
     """Steps in an iteration; at least 1."""
     resets_reference: bool
-    """Whether each iteration's reference is the policy that it starts from."""
+    """True to set the reference to the current policy at the start of each iteration."""
     reward_model: RewardModelSpec | None
-    """Take the completions' outcomes from a learned model, refreshed at each iteration; null keeps the verifiers'."""
+    """Model whose rewards replace the verifiers' outcomes, trained further in each iteration; null for none."""
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"Iterations: steps is at least 1, got {self.steps}")
@@ -55,7 +55,7 @@ class IterationSpec:
 
 
 def comparison_loss(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -> Float[Tensor, ""]:
-    """Bradley and Terry's: mean over groups of the mean over pairs (i right, j wrong) of −log σ(r_i − r_j).
+    """Bradley–Terry loss: mean over groups of the mean over pairs (i right, j wrong) of −log σ(r_i − r_j).
 
     Source: Ouyang et al. 2022, eq. 1 (arXiv:2203.02155), with verified answers in the place of preferences.
     """
@@ -69,8 +69,8 @@ class RewardModel(nn.Module):
 
         r_φ(q, o) = 1/|o| Σ_t log π_φ(o_t | q, o_{<t})
 
-    It starts from the policy's start, all weights trained, and keeps the groups of earlier iterations that it is
-    reminded of. Why a likelihood and not a scalar head: research/decisions/0009.
+    It starts from the same weights as the policy, trains all of them, and keeps the groups of earlier iterations for
+    replay. research/decisions/0009 explains the choice of a likelihood over a scalar head.
     """
 
     def __init__(self, spec: RewardModelSpec, policy: Policy) -> None:
@@ -81,18 +81,18 @@ class RewardModel(nn.Module):
         self.history: tuple[Group, ...] = ()
 
     def judge(self, batch: UpdateBatch, tokens: int) -> UpdateBatch:
-        """The batch with the model's rewards as its outcomes, in micro-batches of at most `tokens` padded tokens."""
+        """Replace the outcomes by the model's rewards, in micro-batches of at most `tokens` padded tokens."""
         values = self.model.annotate(batch, tokens)
         outcomes = _rewards(values.logprobs, batch)
         return batch.with_quantities(outcomes=outcomes, columns=outcomes[None])
 
     def refresh(self, groups: Sequence[Group], assemble: Callable[[Sequence[Group]], UpdateBatch], seed: int) -> None:
-        """Continue training on the mixed groups among these, fully judged, and on a share of earlier ones.
+        """Train further on groups with both right and wrong completions, and on a share of earlier ones.
 
         Args:
-            groups: freshly sampled and verified.
+            groups: newly sampled and verified; those with a completion that could not be judged are skipped.
             assemble: groups → update batch.
-            seed: of the order and of the choice among the earlier groups.
+            seed: of the order and of the choice among earlier groups.
         """
         random = Random(seed)
         fresh = [group for group in groups if any(group.right) and not all(group.right) and all(group.scored)]

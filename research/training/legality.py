@@ -1,4 +1,4 @@
-"""Which components do not go together, although each slot accepts its own."""
+"""Checks for components that do not work together, although each is accepted by its slot."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -16,7 +16,7 @@ from research.training.iterations import IterationSpec
 
 @runtime_checkable
 class Parts(Protocol):
-    """The parts of a module, as the recipe names them."""
+    """A module's parts, under the names that the checks read."""
 
     spec: PolicySpec
     rollouts: Rollouts
@@ -29,7 +29,7 @@ class Parts(Protocol):
 
 
 def fault(credit: Credit, objective: Objective) -> str | None:
-    """Why this objective cannot read this credit; None if it can."""
+    """The reason for which an objective cannot use a credit; None if it can."""
     advantage, ratio, surrogate = credit.advantage, objective.ratio, objective.surrogate
     for part in (ratio, surrogate):
         if part.per_completion and not advantage.per_completion:
@@ -41,7 +41,7 @@ def fault(credit: Credit, objective: Objective) -> str | None:
 
 
 def run_fault(module: Parts) -> str | None:
-    """Why this module would ignore or lack something; None if it is whole."""
+    """The reason for which a module would ignore a setting or lack a quantity; None if there is none."""
     source, surrogate = module.rollouts.source, module.objective.surrogate
     if not source.of_policy and "ratio" in surrogate.needs():
         return (
@@ -76,7 +76,7 @@ def _iterations_fault(module: Parts, iterations: IterationSpec) -> str | None:
 
 
 def rewards_fault(rewards: Rewards, credit: Credit, objective: Objective) -> str | None:
-    """Why these rewards would be ignored, or counted twice; None if they would not."""
+    """The reason for which rewards would be ignored or counted twice; None if there is none."""
     read, advantage = credit.needs(), type(credit.advantage).__name__
     steps, of_steps = type(rewards.steps).__name__, bool(read & {"step_rewards", "step_ends"})
     if rewards.tokens and "token_rewards" not in read:
@@ -99,7 +99,7 @@ def rewards_fault(rewards: Rewards, credit: Credit, objective: Objective) -> str
 
 
 def data_fault(module: Parts, data: PromptData) -> str | None:
-    """Why these prompts do not give what this module reads; None if they do."""
+    """The reason for which prompts lack a quantity that a module reads; None if they lack none."""
     if "targets" in module.needs and isinstance(data.targets, NoTarget):
         readers = [term for term in module.rewards.shaping if "targets" in term.needs()]
         return f"{_names(readers)} reads length targets, and the prompts have none: take LengthTarget in data.targets"

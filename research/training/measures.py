@@ -1,6 +1,6 @@
-"""The metrics of a training step: each is one line, with its unit and range beside it.
+"""The metrics of a training step, one line each, with unit and range.
 
-Means over tokens are sums divided by counts at the end, so micro-batches cannot change them.
+Means over tokens are sums that are divided by counts at the end, so they do not depend on micro-batches.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from research.types import Group, UpdateBatch
 
 
 def collected_measures(collected: Collected) -> dict[str, float]:
-    """Of all groups sampled in the step, kept or not."""
+    """Metrics of all groups sampled in the step, kept or not."""
     groups = collected.sampled
     completions = [completion for group in groups for completion in group.completions]
     lengths = [len(completion.token_ids) for completion in completions]
@@ -39,11 +39,11 @@ def collected_measures(collected: Collected) -> dict[str, float]:
 
 
 def tool_measures(groups: Sequence[Group], stage: str) -> dict[str, float]:
-    """How the tool was used, where there is one.
+    """Metrics of the use of a tool; empty without a tool.
 
     Args:
-        groups: sampled.
-        stage: begins the metrics' names.
+        groups: sampled groups.
+        stage: prefix of the metrics' names.
     """
     completions = [completion for group in groups for completion in group.completions]
     calls = [completion.tool_calls for completion in completions if completion.tool_calls is not None]
@@ -59,16 +59,16 @@ def tool_measures(groups: Sequence[Group], stage: str) -> dict[str, float]:
 
 
 def credit_measures(batch: UpdateBatch) -> dict[str, float]:
-    """Of the rows that train."""
+    """Metrics of the rows that train."""
     mask, advantages, rewards = batch["mask"], batch["advantages"], batch["rewards"]
     annotated, valued = "entropies" in batch.quantities, "values" in batch.quantities
     ranked = ranked_right(rewards, batch["right"])
     return {
-        # nats a token, of the policy that sampled them, where it was asked
+        # nats a token, of the policy that sampled them; if it was computed
         **({"rollouts/entropy_mean": float(batch["entropies"][mask].mean())} if annotated else {}),
-        # of the pairs of a right and a wrong completion in a group, how many the shaped reward ranks so; 0 to 1
+        # share of the pairs (right, wrong) of a group that the shaped reward ranks correctly; 0 to 1
         **({"rewards/ranked_right": ranked} if ranked is not None else {}),
-        # 1 − Var(R − V) / Var(R) over tokens: 1 is a perfect critic, 0 one that knows a constant
+        # 1 − Var(R − V) / Var(R) over tokens: 1 for a perfect critic, 0 for a constant one
         **({"critic/explained_variance": explained_variance(batch)} if valued else {}),
         "rewards/reward_mean": float(rewards.nanmean()),  # reward units, shaping included
         "credit/advantage_abs_mean": float(advantages[mask].abs().mean()),  # per token
@@ -78,7 +78,7 @@ def credit_measures(batch: UpdateBatch) -> dict[str, float]:
 
 
 def explained_variance(batch: UpdateBatch) -> float:
-    """1 − Var(R − V) / Var(R) over the tokens, R the critic's targets; 0 where R does not vary."""
+    """1 − Var(R − V) / Var(R) over the tokens, where R are the critic's targets; 0 if R is constant."""
     mask = batch["mask"]
     spread = batch["returns"][mask].var(correction=0)
     left = (batch["returns"] - batch["values"])[mask].var(correction=0)
@@ -86,9 +86,9 @@ def explained_variance(batch: UpdateBatch) -> float:
 
 
 def ranked_right(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -> float | None:
-    """Share of the pairs (right, wrong) of a group in which the right completion has the higher reward; ties are half.
+    """Share of the pairs (right, wrong) of a group in which the right completion has the higher reward; a tie is half.
 
-    None if no group has both.
+    None if no group has right and wrong completions.
 
     Example:
         >>> from torch import tensor
@@ -104,10 +104,10 @@ def ranked_right(rewards: Float[Tensor, "N G"], right: Bool[Tensor, "N G"]) -> f
 
 
 def importance_measures(log_importance: Float[Tensor, " K"]) -> dict[str, float]:
-    """How far the sampler's distribution is from the policy's it was meant to be, over the tokens that gain.
+    """Differences between the sampler's distribution and the policy's, over the tokens that enter the objective.
 
     Args:
-        log_importance: old_logprobs − rollout_logprobs of at least one token, nats.
+        log_importance: old_logprobs − rollout_logprobs of at least one token, in nats.
 
     Example:
         >>> importance_measures(torch.tensor([0.0, 0.0]))["rollouts/importance_effective_share"]
@@ -122,7 +122,7 @@ def importance_measures(log_importance: Float[Tensor, " K"]) -> dict[str, float]
         "rollouts/importance_max": float(importance.max()),
         "rollouts/importance_p01": float(low),  # 1 % of the tokens are below
         "rollouts/importance_p99": float(high),  # 1 % of the tokens are above
-        # (Σρ)² / (n Σρ²): the share of the tokens that the correction leaves; 0 to 1
+        # (Σρ)² / (n Σρ²), effective sample size as a share of the tokens; 0 to 1
         "rollouts/importance_effective_share": float(importance.mean() ** 2 / importance.square().mean()),
     }
 
@@ -130,8 +130,8 @@ def importance_measures(log_importance: Float[Tensor, " K"]) -> dict[str, float]
 class UpdateMeasures:
     """Sums over the micro-batches of a step's updates.
 
-    `objective/kl_mean` is over all tokens that the policy read; the other means are over the completions that gain,
-    which every recipe reads, so that recipes with and without a penalty measure the same.
+    `objective/kl_mean` is a mean over all tokens that the policy read. The other means are over completions with an
+    advantage and a weight other than 0, which every recipe reads, so that they are comparable between recipes.
     """
 
     def __init__(self) -> None:
@@ -146,8 +146,8 @@ class UpdateMeasures:
         Args:
             rows: the micro-batch.
             terms: its objective.
-            leaves: the log-probabilities and entropies that the terms were computed from.
-            old: the policy's log-probabilities when the rows were sampled; None where they are not known.
+            leaves: log-probabilities and entropies from which the terms were computed.
+            old: log-probabilities of the policy that sampled the rows; None if they are not known.
         """
         read, advantages = rows["mask"], rows["advantages"]
         mask = read & rows.gains[:, None]
@@ -174,7 +174,7 @@ class UpdateMeasures:
                 self.log_importance.append((old - rows["rollout_logprobs"])[mask].cpu())
 
     def add_step(self, step: tuple[float, bool] | None) -> None:
-        """Add a minibatch: the gradient's norm and whether it was applied; None if only the critic learned."""
+        """Add an optimizer step: the gradient norm, and True if the step was taken; None if only the critic learned."""
         self.steps["minibatches"] += 1
         if step is not None:
             norm, taken = step
@@ -183,7 +183,7 @@ class UpdateMeasures:
             self.steps["gradient_norm"] += norm if taken else 0.0
 
     def over(self, ranks: Ranks) -> None:
-        """Add what the other ranks measured of their rows; every rank takes the same steps."""
+        """Add the sums of the other ranks; the optimizer steps are the same on every rank."""
         if ranks.size == 1:
             return
         others = ranks.gather([(dict(self.sums), self.ratio_max, self.log_importance)])

@@ -1,4 +1,4 @@
-"""What a run's memory holds at its peak, and what its models alone need."""
+"""Peak memory of a run, and memory of its models."""
 
 import resource
 import sys
@@ -13,7 +13,7 @@ PROC = Path("/proc/self")
 
 
 def forget_peak() -> None:
-    """Start a new peak, where the system can: several runs may follow each other in one process."""
+    """Reset the peak, if the system allows it, for a new run in the same process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
@@ -21,7 +21,7 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """Peak memory since `forget_peak`: of the accelerator if there is one, else of the process."""
+    """Peak memory since `forget_peak`, in bytes: of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     try:
@@ -33,7 +33,7 @@ def peak_bytes() -> int:
 
 
 def state_bytes(modules: Iterable[nn.Module]) -> int:
-    """Weights, and for trained ones their gradient and AdamW's two moments; shared weights are counted once.
+    """Bytes of weights and, for trained ones, of gradients and AdamW's two moments; shared weights count once.
 
     Example:
         >>> state_bytes([nn.Linear(1, 1)])  # 2 weights × 4 bytes × (1 + 1 + 2)

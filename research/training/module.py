@@ -1,4 +1,4 @@
-"""The LightningModule of every recipe: one algorithm-blind training step, from prompts to the update."""
+"""The LightningModule of every recipe: one training step, from prompts to the update, that names no algorithm."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,16 +32,16 @@ class RLModule(PolicyModule):
 
     Args:
         policy: the model to train.
-        rollouts: how groups are sampled.
-        rewards: what makes a completion right, and what its length costs.
+        rollouts: sampling of groups.
+        rewards: verifiers, and shaping of their rewards.
         credit: advantages, token weights, coefficients.
         objective: ratio, surrogate, KL, entropy bonus.
         updates: optimizer steps per update batch.
         optimization: the optimizer.
-        critic: how values are learned, for an advantage that reads them; null for none.
-        iterations: what is renewed every so many steps, reference or reward model; null for nothing.
-        evaluation: how held-out prompts are sampled and scored.
-        seed: of everything random in the run.
+        critic: the value model of an advantage that reads values; null for none.
+        iterations: periodic renewal of the reference or the reward model; null for none.
+        evaluation: sampling and scoring of held-out prompts.
+        seed: of all random numbers of the run.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RLModule(PolicyModule):
         self.entropy_coefficient = objective.entropy.start
 
     def training_step(self, prompts: list[Prompt], _: int) -> None:
-        """One step: collect, reward, credit, update."""
+        """One step: collect groups, reward them, compute credit, update the policy."""
         synced = self.sync_sampler(prompts)
         if self.iterations is not None and self.steps_done % self.iterations.steps == 0:
             self.begin_iteration(self.iterations)
@@ -93,7 +93,7 @@ class RLModule(PolicyModule):
         self.record(collected, measures)
 
     def collect(self, prompts: Sequence[Prompt]) -> Collected:
-        """Prompts → verified groups, annotated by the policy that sampled them."""
+        """Prompts → verified groups, with log-probabilities and entropies of the policy that sampled them."""
         collected = self.rollouts.collect(prompts, draw=self.stream.draw, sample=self.sample, surplus=self.surplus)
         self.stream.retire(g.prompt.id for g in collected.sampled if self.rollouts.retire(right=g.right))
         groups = self.annotate([*collected.groups, *collected.surplus])
@@ -102,7 +102,7 @@ class RLModule(PolicyModule):
         return replace(collected, groups=tuple(groups[:n]), surplus=self.surplus)
 
     def sample(self, prompts: Sequence[Prompt], round_: int) -> list[Group]:
-        """One sampling round, and the verifiers' outcomes."""
+        """One sampling round: one verified group for each prompt, on every rank."""
         own = self.ranks.share(prompts)
         seed = self.ranks.seed(derive_seed(self.seed, "rollouts", self.steps_done, round_))
         with self.phases("sampling"), self.model.whole():
@@ -115,9 +115,9 @@ class RLModule(PolicyModule):
 
     @property
     def annotates(self) -> bool:
-        """Whether the rollout's own policy must be asked, beyond the update's forward pass.
+        """True if groups need an extra forward pass of the policy that sampled them.
 
-        Not with one optimizer step on fresh groups: there the old log-probabilities are the new ones, detached.
+        With one optimizer step on new groups they need none: the old log-probabilities equal the new ones, detached.
         """
         stale = self.rollouts.collect.max_rounds > 1 or not self.updates.on_policy
         read = (self.credit.needs() | self.rewards.needs()) & {"old_logprobs", "entropies"}
@@ -125,11 +125,11 @@ class RLModule(PolicyModule):
         return bool(read or of_batch) or (stale and "old_logprobs" in self.objective.needs())
 
     def annotate(self, groups: list[Group], *, always: bool = False) -> list[Group]:
-        """Groups with what the policy that sampled them says of their tokens, where some component needs it later.
+        """Add log-probabilities and entropies of the sampling policy to groups, if some component reads them.
 
         Args:
-            groups: sampled by the policy as it is now, or annotated before.
-            always: whether to annotate them even if no component needs it.
+            groups: sampled by the current policy, or annotated before.
+            always: True to add them even if no component reads them.
         """
         if not (always or self.annotates):
             return groups
@@ -144,20 +144,8 @@ class RLModule(PolicyModule):
         return groups
 
     def reward(self, batch: UpdateBatch) -> UpdateBatch:
-        """Outcomes plus shaping, with what rewards, credit and objective read beyond the rollouts."""
-        tokens = self.updates.micro_batch_tokens
-        if "uniform" in self.needs:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "uniform", self.steps_done))
-            batch = batch.with_quantities(
-                uniform=torch.rand(batch["mask"].shape, generator=generator).to(batch.input_ids.device)
-            )
-        if "entropy_coefficient" in self.needs:
-            coefficient = torch.tensor(self.entropy_coefficient, device=batch.input_ids.device)
-            batch = batch.with_quantities(entropy_coefficient=coefficient)
-        if "ref_logprobs" in self.needs:
-            with self.phases("reference"):
-                values = self.ranks.read(lambda rows: self.model.reference(rows, tokens), batch)
-                batch = batch.with_quantities(ref_logprobs=values.logprobs)
+        """Add the rewards, and the other quantities that credit and objective read, to the batch."""
+        batch, tokens = self.with_reference(self.with_numbers(batch)), self.updates.micro_batch_tokens
         if self.reward_model is not None:
             with self.phases("reward_model"):
                 batch = self.reward_model.judge(batch, tokens)
@@ -167,8 +155,27 @@ class RLModule(PolicyModule):
                 batch = self.critic.annotate(batch, tokens)
         return batch
 
+    def with_numbers(self, batch: UpdateBatch) -> UpdateBatch:
+        """Add random numbers and the coefficient of the entropy bonus, if some component reads them."""
+        device = batch.input_ids.device
+        if "uniform" in self.needs:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "uniform", self.steps_done))
+            batch = batch.with_quantities(uniform=torch.rand(batch["mask"].shape, generator=generator).to(device))
+        if "entropy_coefficient" in self.needs:
+            batch = batch.with_quantities(entropy_coefficient=torch.tensor(self.entropy_coefficient, device=device))
+        return batch
+
+    def with_reference(self, batch: UpdateBatch) -> UpdateBatch:
+        """Add the log-probabilities of the reference, if some component reads them."""
+        if "ref_logprobs" not in self.needs:
+            return batch
+        tokens = self.updates.micro_batch_tokens
+        with self.phases("reference"):
+            values = self.ranks.read(lambda rows: self.model.reference(rows, tokens), batch)
+        return batch.with_quantities(ref_logprobs=values.logprobs)
+
     def begin_iteration(self, spec: IterationSpec) -> None:
-        """The reference becomes the policy; the reward model learns from what the policy now writes."""
+        """Set the reference to the policy, and train the reward model on new completions of the policy."""
         if spec.resets_reference and self.steps_done > 0:
             self.model.reset_reference()
         if self.reward_model is None:
@@ -180,10 +187,10 @@ class RLModule(PolicyModule):
             self.reward_model.refresh(groups, self.assemble, seed)
 
     def update(self, batch: UpdateBatch) -> dict[str, float]:
-        """Epochs × minibatches × micro-batches: backward(−J of the rows), then one optimizer step a minibatch.
+        """Epochs × minibatches × micro-batches: backward(−J of the rows), then one optimizer step for each minibatch.
 
-        Completions that have no part in the objective, such as those of a group whose completions are all right, are
-        not put through the policy.
+        Completions without influence on the objective, such as those of a group that is all right, are not read by the
+        policy.
         """
         measures = UpdateMeasures()
         learns = self.critic is None or self.steps_done >= self.critic.spec.pretrain_steps
@@ -198,24 +205,26 @@ class RLModule(PolicyModule):
                         measures.sums["value_loss"] += self.critic.backward_rows(part.rows(rows))
                 measures.add_step(self.optimizer_step(learns))
         measures.over(self.ranks)
-        summary = measures.summary()
+        return self.adapt_entropy(measures.summary())
+
+    def adapt_entropy(self, summary: dict[str, float]) -> dict[str, float]:
+        """Adapt the coefficient of the entropy bonus to the measured entropy; the metrics with the coefficient used."""
         if "entropy_coefficient" in self.needs:
             summary["objective/entropy_coefficient"] = self.entropy_coefficient
-        self.entropy_coefficient = self.objective.entropy.adapt(
-            self.entropy_coefficient, summary["objective/entropy_mean"]
-        )
+        entropy = summary["objective/entropy_mean"]
+        self.entropy_coefficient = self.objective.entropy.adapt(self.entropy_coefficient, entropy)
         return summary
 
     def read_rows(self, minibatch: UpdateBatch) -> UpdateBatch:
-        """The rows that have a part in the objective, or that the critic learns from."""
+        """The rows that influence the objective, or all rows if the critic or a penalty learns from them."""
         everything = self.critic is not None or not self.objective.gain_only
         return minibatch if everything else minibatch.rows(minibatch.gains.nonzero()[:, 0])
 
     def backward_rows(self, rows: UpdateBatch, measures: UpdateMeasures) -> None:
         """Add the gradient of −J of these rows.
 
-        The objective is differentiated with respect to the log-probabilities first: a token whose gain has no gradient
-        there is a clipped one, whatever the surrogate; and rows without any such gradient need no backward pass.
+        The objective is first differentiated with respect to the log-probabilities. A token whose gain has no gradient
+        there counts as clipped, for any surrogate, and rows without any gradient need no backward pass of the model.
         """
         values = self.model.values(rows, entropy_gradient="entropies" in self.objective.needs())
         leaves = [values.logprobs.detach().requires_grad_(), values.entropies.detach().requires_grad_()]
@@ -230,10 +239,12 @@ class RLModule(PolicyModule):
         measures.add_rows(rows, terms, leaves, old if known and self.rollouts.source.of_policy else None)
 
     def optimizer_step(self, learns: bool = True) -> tuple[float, bool] | None:
-        """One step of each optimizer; the policy's gradient norm before clipping, and whether its step was taken.
+        """One step of each optimizer.
 
         Args:
-            learns: whether the policy steps too, or only its critic; then there is nothing to return.
+            learns: False to leave the policy as it is while the critic trains alone.
+
+        Returns: the policy's gradient norm before clipping, and True if its step was taken; None if it does not learn.
         """
         optimizers = as_list(self.optimizers())
         clip = self.optimization.gradient_clip
@@ -247,15 +258,15 @@ class RLModule(PolicyModule):
         return taken[0] if learns else None
 
     def add_gradients(self, optimizer: LightningOptimizer) -> None:
-        """The gradient of all ranks' rows, where each has that of its own; sharded weights have it already."""
+        """Sum the gradients over the ranks; sharded weights have been summed already."""
         parameters = parameters_of(optimizer)
-        for parameter in parameters:  # no row had a gradient: that is a gradient of 0, not none, to the optimizer
+        for parameter in parameters:  # without any row a gradient is 0 to the optimizer, and not missing
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         if not self.model.sharded:
             self.ranks.add(parameter.grad for parameter in parameters if parameter.grad is not None)
 
     def predict_step(self, drawn: tuple[list[Prompt], int], _: int) -> Inspected:
-        """What a step would make of these prompts, with nothing learned, kept or logged.
+        """A dry run of a step up to credit: nothing is learned, kept or logged.
 
         Args:
             drawn: the prompts, and a number that takes the place of the sampling round in the seed.

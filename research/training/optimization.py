@@ -1,4 +1,4 @@
-"""The optimizer's settings, and one guarded optimizer step."""
+"""The optimizer's settings, and an optimizer step that is skipped if the gradient is not finite."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,7 +21,7 @@ class Optimization:
     """AdamW with a linear warm-up, a constant rate after it, and clipping by the global gradient norm."""
 
     learning_rate: float
-    """After warm-up; above 0."""
+    """Learning rate after warm-up; above 0."""
     warmup_steps: int
     """Steps (not optimizer steps) over which the rate grows linearly; 0 for none."""
     gradient_clip: float = 1.0
@@ -60,16 +60,16 @@ class Optimization:
 
 @dataclass
 class NonFiniteGuard:
-    """Counts updates that had to be skipped, and stops the run when they do not end."""
+    """Counts skipped updates, and stops the run after too many in a row."""
 
     limit: int
     skipped: int = 0
     in_a_row: int = 0
 
     def admit(self, gradient_norm: float) -> bool:
-        """Whether to take the step: the norm of the gradient is finite.
+        """True if the gradient norm is finite, so that the step may be taken.
 
-        Raises: UserError after `limit` refusals in a row.
+        Raises: UserError after `limit` skipped steps in a row.
         """
         if gradient_norm == gradient_norm and abs(gradient_norm) != float("inf"):
             self.in_a_row = 0
@@ -85,14 +85,14 @@ class NonFiniteGuard:
 
 
 def as_list(found: Item | list[Item] | None) -> list[Item]:
-    """What Lightning gives alone when there is one of it, in a list."""
+    """A list of what Lightning returns: None, a single object or a list."""
     if found is None:
         return []
     return list(found) if isinstance(found, list) else [found]
 
 
 def parameters_of(optimizer: Optimizer | LightningOptimizer) -> list[nn.Parameter]:
-    """The weights that an optimizer changes."""
+    """The parameters of an optimizer."""
     inside = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
     return [parameter for group in inside.param_groups for parameter in group["params"]]
 
@@ -100,12 +100,14 @@ def parameters_of(optimizer: Optimizer | LightningOptimizer) -> list[nn.Paramete
 def guarded_step(
     optimizer: Optimizer | LightningOptimizer, *, clip: float, guard: NonFiniteGuard
 ) -> tuple[float, bool]:
-    """Clip and step, unless the gradient is not finite; its norm before clipping, and whether the step was taken.
+    """Clip the gradient and step, unless the gradient is not finite.
 
     Args:
-        optimizer: Lightning's or torch's.
+        optimizer: of Lightning or torch.
         clip: largest global norm of the gradient.
-        guard: counts the steps that are not taken, and stops the run when they do not end.
+        guard: counts skipped steps.
+
+    Returns: the gradient norm before clipping, and True if the step was taken.
     """
     norm = torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), clip)
     norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Wall-clock time of the phases of a step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from time import perf_counter
 
 
 class Phases:
-    """Sums wall-clock seconds by phase, and forgets them at the start of each step.
+    """Sums wall-clock seconds by phase, from zero at the start of each step.
 
     Example:
         >>> phases = Phases()
@@ -32,7 +32,7 @@ class Phases:
         self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - began
 
     def times(self) -> dict[str, float]:
-        """The metrics of the step so far: seconds of each phase, and of the whole."""
+        """Metrics of the step so far: seconds of each phase and of the whole step."""
         times = {f"time/{phase}_seconds": seconds for phase, seconds in self.seconds.items()}
         times["time/step_seconds"] = perf_counter() - self._began
         return times

@@ -1,4 +1,4 @@
-"""What a run has, whatever its algorithm: models, sampler, counters, clocks, and the hooks that Lightning calls."""
+"""The part of the LightningModule that no algorithm changes: models, sampler, counters, clocks, Lightning's hooks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,18 +34,18 @@ Batch = TypeVar("Batch")
 
 
 class PolicyModule(LightningModule):
-    """A policy that Lightning sets up, evaluates and checkpoints; how it learns is for the class below to say.
+    """A policy that Lightning sets up, evaluates and checkpoints. The training step is in the subclass.
 
     Args:
         policy: the model to train.
-        rollouts: how groups are sampled.
-        rewards: what makes a completion right.
+        rollouts: sampling of groups.
+        rewards: verification and rewards of completions.
         optimization: the optimizer.
-        critic: how values are learned; None for not at all.
-        iterations: what is renewed every so many steps; None for nothing.
-        evaluation: how held-out prompts are sampled and scored.
-        needs: the quantities that the run's components read.
-        seed: of everything random in the run.
+        critic: the value model; None for none.
+        iterations: periodic renewal of the reference or the reward model; None for none.
+        evaluation: sampling and scoring of held-out prompts.
+        needs: quantities that the components of the run read.
+        seed: of all random numbers of the run.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class PolicyModule(LightningModule):
 
     @property
     def model(self) -> Policy:
-        """The policy, once it is loaded."""
+        """The policy, available after `setup`."""
         assert self.policy is not None, "setup comes first"
         return self.policy
 
     @property
     def synced(self) -> Sync:
-        """What keeps the sampler's weights the policy's, once that is loaded."""
+        """The synchronization of the sampler with the policy, available after `setup`."""
         assert self.sync is not None, "setup comes first"
         return self.sync
 
@@ -107,14 +107,14 @@ class PolicyModule(LightningModule):
         return self.data.stream
 
     def sync_sampler(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """Let the sampler have the policy's weights as they are now, and prove it; what was measured, now or before."""
+        """Give the sampler the current weights and check that it has them; metrics of the last transfer."""
         with self.phases("syncing"):
             seed = derive_seed(self.seed, "proof", self.steps_done)
             self.sync_measures = self.synced(self.weights_version, prompts, seed) or self.sync_measures
         return self.sync_measures
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of completion tokens, as the sampler gives it."""
+        """The text of completion tokens, decoded as the sampler does."""
         return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def assemble(self, groups: Sequence[Group]) -> UpdateBatch:
@@ -133,7 +133,7 @@ class PolicyModule(LightningModule):
             data.attach(self.model.tokenizer)
 
     def load_models(self) -> None:
-        """The policy, and the critic and the reward model that the recipe asks for."""
+        """Load the policy, and the critic and the reward model if the recipe has them."""
         spec = replace(self.spec, path=resolve_path(self.spec.path))
         with torch_seed(derive_seed(self.seed, "policy")):
             self.policy = Policy(
@@ -145,7 +145,7 @@ class PolicyModule(LightningModule):
                 self.reward_model = RewardModel(self.iterations.reward_model, self.policy)
 
     def attach_sampler(self) -> None:
-        """Attach the sampler and the source of completions to the policy, and count what all of them hold in memory."""
+        """Attach the sampler and the source of completions to the policy, and record the memory of all models."""
         policy, rollouts = self.model, self.rollouts
         rollouts.sampler.attach(policy.model, policy.tokenizer)
         rollouts.source.attach(rollouts.sampler, policy.model, policy.tokenizer)
@@ -154,9 +154,9 @@ class PolicyModule(LightningModule):
         self.costs.totals["cost/state_bytes"] = held
 
     def configure_model(self) -> None:
-        """Shard the policy over the ranks, once, where the strategy asks for it.
+        """Shard the policy over the ranks, once, if the strategy has a device mesh.
 
-        Raises: UserError if something else learns beside it.
+        Raises: UserError if a critic or a reward model is trained beside it.
         """
         if self.device_mesh is not None and not self.model.sharded:
             if self.critic is not None or self.reward_model is not None:
@@ -164,7 +164,7 @@ class PolicyModule(LightningModule):
             self.model.shard(self.device_mesh["data_parallel"], most=self.ranks.most)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
-        """AdamW and its warm-up, advanced by hand once a step; the critic has its own."""
+        """AdamW with a warm-up that `training_step` advances once a step; the critic has an optimizer of its own."""
         built = [self.optimization.build(self.model)]
         if self.critic is not None:
             rate = self.critic.spec.learning_rate
@@ -173,13 +173,13 @@ class PolicyModule(LightningModule):
 
     @property
     def schedules(self) -> list[LambdaLR]:
-        """The learning rates' schedules: the policy's, then the critic's."""
+        """Learning-rate schedules of the policy and, if there is one, of the critic."""
         return [schedule for schedule in as_list(self.lr_schedulers()) if isinstance(schedule, LambdaLR)]
 
     # --- steps --------------------------------------------------------------------------------------------------
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Prompts are text: they stay where they are."""
+        """Leave prompts as they are, since they are text."""
         return batch
 
     def on_train_epoch_start(self) -> None:
@@ -187,7 +187,7 @@ class PolicyModule(LightningModule):
         self.phases.reset()
 
     def record(self, collected: Collected, measures: dict[str, float]) -> None:
-        """Log the step's metrics, cumulative costs included."""
+        """Count the step, and log its metrics with the cumulative costs."""
         self.costs.add_sampling(collected.sampled, by_model=self.rollouts.source.samples)
         self.costs.add_step(collected, measures)
         times = self.phases.times()
@@ -198,7 +198,7 @@ class PolicyModule(LightningModule):
     # --- evaluation ---------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Begin with no groups."""
+        """Start a new evaluation."""
         self.held_out.begin()
 
     def validation_step(self, prompts: list[Prompt], index: int) -> None:
@@ -211,18 +211,18 @@ class PolicyModule(LightningModule):
         self.held_out.groups += self.ranks.gather([self.rewards.verify(group) for group in groups])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the evaluation of the policy after so many steps, item by item too."""
+        """Log the results of the evaluation."""
         if self.logger is not None:
             self.held_out.log(self.logger, step=self.steps_done)
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the weights that training changes, and what Lightning does not know."""
+        """Save only the weights that training changes, and the run state that Lightning does not save."""
         checkpoint["state_dict"] = trained_weights(self, checkpoint["state_dict"])
         checkpoint["research"] = run_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it back; the sampler has not seen these weights."""
+        """Restore the run state, and mark the weights as new, since the sampler does not have them."""
         restore(self, checkpoint.get("research"))
         self.weights_version += 1

@@ -1,4 +1,4 @@
-"""Progress on the terminal for anything longer than two seconds."""
+"""Progress bars on the terminal."""
 
 import logging
 
@@ -11,7 +11,7 @@ from research.training.budget import Spends, watch_of
 
 
 def hush_lightning() -> None:
-    """Of Lightning's own lines on the terminal, leave only errors."""
+    """Silence all messages of Lightning except errors."""
     for noisy in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
@@ -30,19 +30,18 @@ def steps_progress(console: Console | None = None) -> Progress:
 
 
 class StepProgress(Callback):
-    """One bar over the steps of a run, with the last accuracy beside it; a step is a Lightning epoch or batch.
+    """A bar over the steps of a run, each a Lightning epoch or batch, with the progress-bar metrics beside it.
 
     Args:
-        title: what the bar says.
-        total: how many steps there are; None if a budget of another kind ends the run, which the bar then shows in
-            percent.
+        title: text before the bar.
+        total: number of steps; None for a budget of tokens or seconds, whose spent share is then shown in percent.
     """
 
     def __init__(self, title: str, total: int | None) -> None:
         self.title, self.total = title, total
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the bar, at the step a resumed run continues from."""
+        """Draw the bar, from the step at which a resumed run continues."""
         self.bar = steps_progress(Console(stderr=True))
         self.bar.start()
         begun = trainer.current_epoch if self.total else self._percent(trainer, pl_module)
@@ -63,10 +62,10 @@ class StepProgress(Callback):
         return min(100, int(100 * watch_of(trainer).share(module)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the finished bar."""
+        """Stop the bar, and leave it on the terminal."""
         self.bar.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the terminal usable."""
+        """Stop the bar, so that the terminal stays usable."""
         if hasattr(self, "bar"):
             self.bar.stop()

@@ -1,8 +1,8 @@
-"""The processes that train together: each samples and reads its share, and all of them know everything.
+"""Data parallelism: each rank samples and reads its share of the prompts, and all results are gathered.
 
-The groups are gathered before credit, so every rank computes advantages, weights and coefficients over the whole update
-batch, by the same code as one rank does; a rank then takes the gradient of its own rows, and the sum over ranks is the
-gradient of one rank that has all rows.
+Groups are gathered before credit, so every rank computes advantages, weights and coefficients over the whole update
+batch with the same code as a single process. Then each rank computes the gradient of its own rows. The sum over ranks
+is the gradient that a single process computes from all rows.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,21 +25,21 @@ class Ranks:
     """One process among those that train together."""
 
     rank: int = 0
-    """Which one this is."""
+    """Index of this process."""
     size: int = 1
-    """How many there are."""
+    """Number of processes."""
 
     @classmethod
     def of(cls, trainer: Trainer | None) -> "Ranks":
-        """The ranks of a Lightning trainer; one where there is none."""
+        """The rank of this process in a Lightning trainer; a single rank without a trainer."""
         return cls() if trainer is None else cls(rank=trainer.global_rank, size=trainer.world_size)
 
     def seed(self, seed: int) -> int:
-        """A seed of this rank's own, so that no two ranks draw the same numbers; the seed itself for one rank."""
+        """A seed for this rank, different on each of several ranks; the given seed for a single rank."""
         return seed if self.size == 1 else derive_seed(seed, "rank", self.rank)
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """The items that are this rank's: every `size`-th.
+        """The share of this rank: every `size`-th item.
 
         Example:
             >>> Ranks(rank=1, size=3).share("abcde")
@@ -48,7 +48,7 @@ class Ranks:
         return list(items[self.rank :: self.size])
 
     def gather(self, own: list[Item]) -> list[Item]:
-        """All items in order, from every rank's share."""
+        """All items in their original order, gathered from the shares of all ranks."""
         if self.size == 1:
             return own
         shares: list[list[Item]] = [[] for _ in range(self.size)]
@@ -56,17 +56,17 @@ class Ranks:
         return [shares[k % self.size][k // self.size] for k in range(sum(map(len, shares)))]
 
     def rows(self, batch: UpdateBatch) -> UpdateBatch:
-        """The rows that are this rank's: as many as any other's up to one, of about the same lengths."""
+        """The rows of this rank; the ranks' numbers of rows differ by at most one, and their lengths are similar."""
         if self.size == 1:
             return batch
         return batch.rows(self._own(batch))
 
     def read(self, read: Callable[[UpdateBatch], TokenValues], batch: UpdateBatch) -> TokenValues:
-        """What `read` says of all rows, each of which one rank reads.
+        """Values of all rows, of which each rank computes its share.
 
         Args:
-            read: asks a model for the log-probabilities and entropies of some rows, maybe of none.
-            batch: the rows.
+            read: computes log-probabilities and entropies of some rows, possibly of none.
+            batch: all rows.
         """
         if self.size == 1:
             return read(batch)

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beyond Lightning's own: all that a run needs to go on as if it had never stopped."""
+"""Run state in a checkpoint beyond Lightning's own, so that a resumed run equals an uninterrupted one."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -15,7 +15,7 @@ from research.types import Group
 
 
 class RunState(TypedDict):
-    """A checkpoint's part that Lightning does not know of."""
+    """The entry `research` of a checkpoint."""
 
     surplus: tuple[Group, ...]
     totals: dict[str, int | float]
@@ -30,7 +30,7 @@ class RunState(TypedDict):
 
 @runtime_checkable
 class Resumes(Protocol):
-    """A module with everything that `RunState` is read from."""
+    """A module whose run state can be saved and restored."""
 
     spec: PolicySpec
     iterations: IterationSpec | None
@@ -49,7 +49,7 @@ class Resumes(Protocol):
 
 
 def run_state(module: Resumes) -> RunState:
-    """The surplus of dynamic sampling, counters, every random state, what an iteration renewed."""
+    """The module's counters, surplus groups, random states, reference and replayed groups."""
     return {
         "surplus": module.surplus,
         "totals": dict(module.costs.totals),
@@ -66,9 +66,9 @@ def run_state(module: Resumes) -> RunState:
 
 
 def restore(module: Resumes, state: RunState | None) -> None:
-    """Put the module where `run_state` found it.
+    """Restore a module from a run state.
 
-    Raises: UserError if the checkpoint is of a run with another seed, or was not written by this program.
+    Raises: UserError if the checkpoint has another seed, or was not written by this program.
     """
     if state is None:
         raise UserError("the checkpoint was not written by a run of this program, so it cannot be resumed")
@@ -88,7 +88,7 @@ def restore(module: Resumes, state: RunState | None) -> None:
 
 
 def trained_weights(module: Resumes, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that training changes: all of them, or the adapters with the critic and the reward model."""
+    """The weights that training changes: all, or with LoRA the adapters, the critic and the reward model."""
     if module.spec.lora is None:
         return dict(weights)
     trained = {f"policy.{name}" for name, parameter in module.model.named_parameters() if parameter.requires_grad}

@@ -1,4 +1,4 @@
-"""The metrics of verdicts: what each function gave, and what could not be judged."""
+"""Metrics of rewards: accuracy, the average of each function, and completions that could not be judged."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -7,7 +7,7 @@ from research.types import Group
 
 
 def verdict_measures(groups: Sequence[Group]) -> dict[str, float]:
-    """Of the completions that could be judged; counts of the others are in `reward_measures`.
+    """Metrics of the completions that could be judged; the others are counted in `reward_measures`.
 
     Example:
         >>> from research.types import Prompt
@@ -29,10 +29,10 @@ def verdict_measures(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def reward_measures(groups: Sequence[Group], names: Sequence[str]) -> dict[str, float]:
-    """What each function gave on average, if there are several, and how many completions could not be judged.
+    """The average reward of each function, if there are several, and the number of completions not judged.
 
     Args:
-        groups: verified, at least one.
+        groups: at least one verified group.
         names: of the functions, in the order of the groups' columns.
     """
     faults = [fault for group in groups for fault in group.faults if fault is not None]
@@ -44,9 +44,7 @@ def reward_measures(groups: Sequence[Group], names: Sequence[str]) -> dict[str, 
     }
     return {
         "rewards/timeouts": float(faults.count("timeout")),  # completions
-        "rewards/faults": float(
-            len(faults)
-        ),  # completions that some function was kept from judging, timeouts among them
+        "rewards/faults": float(len(faults)),  # completions that a function could not judge, timeouts included
         "rewards/unscored": fmean(not known for known in scored),  # share without a reward, 0 to 1
         **{f"rewards/{name}": fmean(rewards) for name, rewards in of_each.items() if rewards},  # reward units
     }

@@ -1,4 +1,4 @@
-"""The `run` section of a recipe: how long a run is, how often it evaluates and checkpoints, and where it lives."""
+"""The `run` section of a recipe: budget, evaluations, checkpoints and the run's folder."""
 
 from dataclasses import dataclass
 
@@ -8,26 +8,26 @@ from research.training.budget import Budget
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How long a run is, and how often it looks up. Of several budgets, the one that is spent first ends it."""
+    """Budget and intervals of a run. Of several limits, the one that is reached first ends the run."""
 
     steps: int | None = None
-    """Steps: one collect and its updates each; at least 1, or null."""
+    """Limit of steps, each a collection of groups with its updates, at least 1; null for none."""
     tokens: int | None = None
-    """Completion tokens processed: those sampled for training plus those trained on (see `tokens_processed`); the run
-    ends after the step that reaches them. At least 1, or null."""
+    """Limit of completion tokens, sampled for training plus trained on (see `tokens_processed`), at least 1; null for
+    none. The run ends after the step that reaches it."""
     seconds: float | None = None
-    """Seconds of training steps, evaluations left out; how many steps they are depends on the machine. Above 0, or
-    null."""
+    """Limit of seconds in training steps, without evaluations, above 0; null for none. The number of steps then depends
+    on the machine."""
     evaluate_every: int
-    """Steps between evaluations; the warm start and the last step are always evaluated. At least 1."""
+    """Steps between evaluations, at least 1. The start and the last step are always evaluated."""
     checkpoint_every: int
-    """Steps between checkpoints: what a kill can lose at most. At least 1."""
+    """Steps between checkpoints, at least 1, which is the most work that a kill can lose."""
     folder: str | None = None
-    """Where the run lives; null takes runs/<recipe's name>-s<seed>."""
+    """The run's folder; null for runs/<recipe's name>-s<seed>."""
     tracking: str | None = None
-    """MLflow's store; null takes $MLFLOW_TRACKING_URI, or results/mlflow.db."""
+    """URI of MLflow's store; null for $MLFLOW_TRACKING_URI, or results/mlflow.db if that is not set."""
     save_policy: bool = True
-    """Save the final policy and tokenizer as transformers does, in <folder>/policy."""
+    """True to save the final policy and its tokenizer in <folder>/policy, in the format of transformers."""
 
     def __post_init__(self) -> None:
         for name in ("evaluate_every", "checkpoint_every"):
@@ -40,5 +40,5 @@ class RunSettings:
 
     @property
     def budget(self) -> Budget:
-        """What ends the run."""
+        """The limits that end the run."""
         return Budget(steps=self.steps, tokens=self.tokens, seconds=self.seconds)

@@ -1,4 +1,4 @@
-"""A run that is asked to stop: it finishes its step, writes a checkpoint, and ends."""
+"""Graceful stop of a run on a signal or a file: it finishes its step, writes a checkpoint and ends."""
 
 import signal
 import threading
@@ -8,16 +8,16 @@ from types import FrameType
 from lightning import Callback, LightningModule, Trainer
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
-"""What a scheduler sends before it takes the machine away, and, through submitit, before a job's time is over."""
+"""Signals of a scheduler before it takes the machine away or, through submitit, before a job's time is over."""
 
 
 class StopWhenAsked(Callback):
-    """Ends a run after the step in which it is asked to, by a signal or by a file.
+    """Ends a run after the current step once a signal arrives or a file exists.
 
-    Lightning's own handler of SIGTERM gives up the step; this one is put in its place as training begins.
+    Lightning's own handler of SIGTERM would abandon the step, so this one replaces it when training begins.
 
     Args:
-        file: the run is asked to stop by its being there.
+        file: requests the stop by its existence.
     """
 
     def __init__(self, file: Path) -> None:
@@ -25,17 +25,17 @@ class StopWhenAsked(Callback):
 
     @property
     def asked(self) -> bool:
-        """Whether the run is to stop."""
+        """True once the run has been asked to stop."""
         return self.terminated or self.file.exists()
 
     def listen(self) -> None:
-        """Take SIGTERM and SIGUSR2 for a request; only a process's first thread can."""
+        """Handle SIGTERM and SIGUSR2, which Python allows in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._terminate)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen during the evaluation of the start, which no step has begun yet."""
+        """Listen during the evaluation before the first step."""
         self.listen()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,7 +43,7 @@ class StopWhenAsked(Callback):
         self.listen()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop if any rank was asked to; the checkpoint is written by the callback that comes last."""
+        """Stop if any rank was asked to; the checkpoint callback, which comes last, then saves."""
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.should_stop = True
 

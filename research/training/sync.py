@@ -1,4 +1,4 @@
-"""The sampler has the policy's weights, and it is proved each time that it takes them over."""
+"""Transfer of the policy's weights to the sampler, with a check after each transfer that the sampler has them."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,24 +10,24 @@ from research.rollouts import Decoding, Sampler
 from research.types import Group, Prompt, UpdateBatch
 
 PROMPTS, TOKENS = 4, 16
-"""A proof samples this many prompts once, this many tokens at the most.
+"""Number of prompts that a check completes, and most tokens of each completion.
 
-What one optimizer step changes can be below what half precision resolves: then an engine that missed one step passes,
-and one that goes on missing them does not."""
+The change of one optimizer step can be too small for half precision. A sampler that misses one step may then pass the
+check; one that keeps missing steps fails it."""
 
 
 class Sync:
-    """Keeps a sampler's weights those of the policy.
+    """Keeps a sampler's weights equal to the policy's.
 
-    After every take-over a handful of tokens is drawn without truncation, and scored by the policy too: if both have
-    the same weights, their log-probabilities agree within the sampler's `tolerance`. A sampler that shares the policy's
-    parameters has nothing to take over and nothing to prove.
+    After every transfer a few tokens are drawn without top-p and top-k, and the policy computes their log-probabilities
+    too. With equal weights the two agree within the sampler's `tolerance`. A sampler that shares the policy's
+    parameters needs no transfer and no check.
 
     Args:
-        sampler: is brought up to date.
-        policy: whose weights it takes.
-        assemble: groups → an update batch.
-        decoding: of the rollouts; a proof has their temperature and truncates nothing.
+        sampler: receives the weights.
+        policy: gives the weights.
+        assemble: groups → update batch.
+        decoding: of the rollouts; a check uses their temperature.
     """
 
     def __init__(
@@ -44,9 +44,11 @@ class Sync:
         self.slept = False
 
     def __call__(self, version: int, prompts: Sequence[Prompt], seed: int) -> dict[str, float]:
-        """Bring the sampler to this version of the policy's weights, unless it has it; what the proof measured.
+        """Transfer the weights of this version, unless the sampler has them, and check the result.
 
-        Raises: UserError if the sampler's log-probabilities are not the policy's.
+        Returns: metrics of the transfer and of the check; empty if the sampler was up to date.
+
+        Raises: UserError if the sampler's log-probabilities differ from the policy's.
         """
         if version == self.version and not self.slept:
             return {}
@@ -57,15 +59,15 @@ class Sync:
         return measures
 
     def sleep(self) -> None:
-        """Let the sampler sleep; the next call wakes it."""
+        """Put the sampler to sleep; the next call wakes it."""
         if self.sampler.tolerance is not None:
             self.sampler.sleep()
             self.slept = True
 
     def prove(self, prompts: Sequence[Prompt], tolerance: float, seed: int) -> dict[str, float]:
-        """Draw a few tokens and score them again.
+        """Draw a few tokens, and compare their log-probabilities with the policy's.
 
-        Raises: UserError if the gap is above the tolerance, or not a number; it names the likely cause.
+        Raises: UserError with the likely cause if a difference is above the tolerance or not a number.
         """
         batch = self.assemble(self.sampler.sample(prompts, n=1, decoding=self.decoding, seed=seed))
         gap = self._gap(batch, self.policy.annotate(batch, batch.input_ids.numel()).logprobs)
@@ -76,7 +78,7 @@ class Sync:
                 f"{tolerance:g} is accepted). {self._cause(batch, tolerance)}"
             )
         return {
-            "rollouts/sync_gap_mean": float(gap.mean()),  # |policy − sampler| of the proof's tokens, nats
+            "rollouts/sync_gap_mean": float(gap.mean()),  # |policy − sampler| of the tokens of the check, nats
             "rollouts/sync_gap_max": float(gap.max()),  # nats
         }
 
@@ -84,7 +86,7 @@ class Sync:
         return (logprobs - batch["rollout_logprobs"]).abs()[batch["mask"]]
 
     def _cause(self, batch: UpdateBatch, tolerance: float) -> str:
-        """The first explanation that holds: the sampler agrees with a policy that differs in just that."""
+        """The likely cause of a difference; some are tested by changing the policy in the same way."""
         tokens = batch.input_ids.numel()
         if self.policy.temperature != 1.0:
             with self.policy.at_temperature(1.0):

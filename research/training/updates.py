@@ -1,4 +1,4 @@
-"""How an update batch becomes optimizer steps: epochs × minibatches, each in micro-batches of a token budget."""
+"""Optimizer steps of an update batch: epochs × minibatches, each read in micro-batches of a limited size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Updates:
     minibatches: int
     """Optimizer steps in each pass; at least 1."""
     micro_batch_tokens: int
-    """Padded tokens in one forward pass; bounds memory and has no influence on the gradient."""
+    """Most padded tokens in a forward pass, which bounds memory and does not change the gradient."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"Updates: epochs is at least 1, got {self.epochs}")
@@ -34,11 +34,11 @@ class Updates:
 
     @property
     def on_policy(self) -> bool:
-        """Whether the only optimizer step is taken where the ratio is 1."""
+        """True if there is a single optimizer step, at which every ratio is 1."""
         return self.epochs == 1 and self.minibatches == 1
 
     def split(self, batch: UpdateBatch, seed: int) -> Iterator[UpdateBatch]:
-        """The minibatches of every epoch, rows shuffled by the seed, coefficients scaled by M."""
+        """The minibatches of all epochs, with shuffled rows and with coefficients multiplied by M."""
         rows = len(batch.lengths)
         pieces = min(self.minibatches, rows)
         shares = [name for name in ("coefficients", "value_coefficients") if name in batch.quantities]

@@ -319,5 +319,5 @@ class TestFit:
         model = ("evaluate", tiny_policy, "--seeds", "0,1")
         assert "avg@2" in printed(*model, "--recipe", write(), "--output", tmp_path / "model")
         assert Record.read(tmp_path / "model").seeds == [0, 1]
-        assert "say how with --recipe" in refused(*model)
+        assert "give its recipe with --recipe" in refused(*model)
         assert "there are dapo, dr_grpo, sober_look" in refused(*model, "--recipe", write(), "--protocol", "dap")

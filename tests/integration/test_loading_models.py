@@ -66,7 +66,7 @@ REFUSED: Mapping[str, Callable[[], Any]] = {
     ),
     "after the output layer|Cohere": lambda: CohereForCausalLM(CohereConfig(**WIDE, logit_scale=0.5)),
     "after the output layer|Granite": lambda: GraniteForCausalLM(GraniteConfig(**WIDE, logits_scaling=2.0)),
-    "lets a token see the ones after it|Bert": lambda: BertForMaskedLM(BertConfig(**IDS, **SIZE, intermediate_size=64)),
+    "lets a token attend to later ones|Bert": lambda: BertForMaskedLM(BertConfig(**IDS, **SIZE, intermediate_size=64)),
     "is no causal language model|T5": lambda: T5ForConditionalGeneration(
         T5Config(vocab_size=VOCABULARY, d_model=32, num_layers=1, d_ff=32, num_heads=2)
     ),

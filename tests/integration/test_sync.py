@@ -163,7 +163,7 @@ def test_a_run_syncs_once_a_version_and_sleeps_through_updates(recipe: Callable[
 
 
 def test_start_policy_has_no_room_in_an_engine(recipe: Callable[..., Recipe]) -> None:
-    with pytest.raises(UserError, match="which CopySampler has no room for"):
+    with pytest.raises(UserError, match="CopySampler holds only one model"):
         with_sampler(recipe("rft"), CopySampler())
 
 

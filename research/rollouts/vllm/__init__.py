@@ -1,1 +1,1 @@
-"""vLLM: an engine in the training process, or a server; what is asked of it, and how it gets new weights."""
+"""Sampling with vLLM, by an engine in the training process or by a server, and the transfer of weights to it."""

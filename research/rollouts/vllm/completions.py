@@ -1,4 +1,4 @@
-"""The completions of a vLLM server: a request for each prompt, several at once."""
+"""Requests for completions to a vLLM server: one request for each prompt, several at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -23,7 +23,7 @@ ANSWER: Mapping[str, bool | float] = {
     "frequency_penalty": 0.0,
     "min_p": 0.0,
 }
-"""Tokens are said as numbers, and no setting of the server's own takes part."""
+"""Fields of every request: token ids in the answer, and neutral values for settings that the server may have."""
 
 
 class Logprobs(TypedDict):
@@ -43,7 +43,7 @@ class Choice(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What `sample` was asked, with the prompts' tokens."""
+    """The arguments of a call of `sample`, with the tokens of the prompts."""
 
     prompts: Sequence[Prompt]
     prompt_ids: Sequence[Sequence[int]]
@@ -51,27 +51,27 @@ class Call:
     decoding: Decoding
     seed: int
     end: float
-    """When it must be done, by the monotonic clock."""
+    """Deadline, by the monotonic clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completions:
-    """Asks a server for the completions of many prompts."""
+    """Requests the completions of many prompts from a server."""
 
     server: Server
     tokenizer: PreTrainedTokenizerBase
-    """Reads the completions' tokens as text."""
+    """Decodes the completions."""
     end_tokens: Sequence[int]
-    """Ids that end a completion."""
+    """Token ids that end a completion."""
     model: Callable[[], str]
-    """The name under which the server has the newest weights."""
+    """Gives the name of the newest weights on the server."""
     concurrency: int
-    """Requests that are sent at once."""
+    """Most requests that are under way at a time."""
 
     def __call__(self, call: Call) -> list[Group]:
-        """The groups, in the prompts' order.
+        """The groups, in the order of the prompts.
 
-        Raises: ServerError, or UserError if there is not time enough.
+        Raises: ServerError if a request fails, UserError if the deadline passes.
         """
         pool = ThreadPoolExecutor(self.concurrency)
         try:
@@ -114,7 +114,7 @@ class Completions:
 
 
 def common_gaps(before: Sequence[Group], after: Sequence[Group]) -> list[float]:
-    """|Δ| of the log-probabilities of the tokens with which two samples of the same prompts both begin, nats."""
+    """Differences of log-probability, in nats, over the tokens that two samples of the same prompts have in common."""
     return [
         gap
         for groups in zip(before, after, strict=True)

@@ -1,4 +1,4 @@
-"""An engine of vLLM inside the training process, which keeps everything that was its own."""
+"""An engine of vLLM inside the training process, isolated from the global state of that process."""
 
 import os
 import re
@@ -23,22 +23,25 @@ INSTALL = (
     "and then pip uninstall torchvision torchaudio torchcodec"
 )
 ALWAYS: Mapping[str, str] = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""What vLLM has to read from the environment, here: the engine runs in this process."""
+"""Environment variables that vLLM must see: the engine runs in this process."""
 USUALLY: Mapping[str, str] = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-"""What it reads unless the user has said otherwise: it sends nothing anywhere, and tells of errors only."""
+"""Environment variables unless the user has set them: no usage statistics, and only errors in the log."""
 
 
 def check_installed(name: str) -> None:
-    """Refuse a sampler that needs vLLM where there is none.
+    """Check that vLLM is installed.
 
-    Raises: UserError that says how to install it.
+    Args:
+        name: of the sampler that needs it.
+
+    Raises: UserError with the way to install it.
     """
     if find_spec("vllm") is None:
         raise UserError(f"{name} needs vLLM, which is not installed: {INSTALL}; or take CompactSampler")
 
 
 def module(name: str) -> ModuleType:
-    """A module of vLLM, imported when it is needed; a type checker needs no vLLM for it."""
+    """Import a module of vLLM, at the time of use and by name, so that type checkers do without vLLM."""
     return import_module(name)
 
 
@@ -74,13 +77,13 @@ class Adapter(NamedTuple):
 
 
 class Engine:
-    """A running `vllm.LLM`. Whatever it is asked, the process's random states, threads and environment stay.
+    """A running `vllm.LLM` that leaves the process's random states, threads and environment as they were.
 
     Args:
-        device: of the model whose weights it takes. One engine runs on each rank's device.
-        settings: the keyword arguments of `vllm.LLM`.
+        device: of the model whose weights the engine gets. Each rank has an engine on its own device.
+        settings: keyword arguments of `vllm.LLM`.
 
-    Raises: UserError with vLLM's reason, if it cannot be imported or does not start.
+    Raises: UserError with vLLM's reason if vLLM cannot be imported or does not start.
     """
 
     def __init__(self, device: torch.device, **settings: object) -> None:
@@ -100,62 +103,65 @@ class Engine:
                 self._free_groups()
                 raise UserError(f"vLLM does not start: {_reason(error)}. {_advice(_reason(error))}") from error
         self.longest: int = self._llm.model_config.max_model_len
-        """Most tokens that it reads, prompt and completion together."""
+        """Most tokens that the engine reads, prompt and completion together."""
 
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Take over all weights, by the names of a checkpoint."""
+        """Load all weights, under the names of a checkpoint."""
         with untouched():
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
 
     def generate(
         self, prompt_ids: Sequence[Sequence[int]], requests: Sequence[SamplingRequest], adapter: Adapter | None
     ) -> list[Answered]:
-        """The completions of each prompt, in the prompts' order.
+        """The completions of each prompt, in the order of the prompts.
 
-        An engine that is to run eagerly does so altogether: otherwise small functions are compiled at their first call.
+        With `enforce_eager`, torch.compile is switched off too, since vLLM would still compile small functions.
         """
         eager = self._llm.model_config.enforce_eager
         with untouched(), torch.compiler.set_stance("force_eager" if eager else "default"):
             prompts = [{"prompt_token_ids": list(ids)} for ids in prompt_ids]
-            # Samplers read texts of their own; vLLM's is there only to find stop strings.
+            # Texts are decoded by the sampler; vLLM decodes only to find stop strings.
             parameters = [module("vllm").SamplingParams(**each, detokenize=bool(each["stop"])) for each in requests]
             lora = None if adapter is None else module("vllm.lora.request").LoRARequest(*adapter)
             return self._llm.generate(prompts, parameters, lora_request=lora, use_tqdm=False)
 
     def forget(self) -> None:
-        """Drop the keys and values of all prompts: they are of earlier weights.
+        """Drop the cached keys and values of all prompts, which belong to earlier weights.
 
-        Raises: UserError if requests still run.
+        Raises: UserError if requests are still running.
         """
         with untouched():
             forgotten = self._llm.reset_prefix_cache()
         if not forgotten:
-            raise UserError("vLLM keeps keys and values of earlier weights, since requests of before still run")
+            raise UserError(
+                "vLLM still runs requests with earlier weights, so its cache cannot be emptied: run the command again, "
+                "which resumes at the last checkpoint"
+            )
 
     def sleep(self, level: int) -> None:
-        """Give up the memory of keys and values, and of the weights: set aside at level 1, lost at level 2."""
+        """Free the memory of the cache and of the weights, which level 1 keeps in host memory and level 2 discards."""
         with untouched():
             self._llm.sleep(level=level)
 
     def wake(self, what: str) -> None:
-        """Have memory again for the `weights`, or for the `kv_cache`."""
+        """Allocate memory again for the `weights` or for the `kv_cache`."""
         with untouched():
             self._llm.wake_up(tags=[what])
 
     def end(self) -> None:
-        """Free everything; another engine may start afterwards."""
+        """Shut the engine down and free its memory, so that another one may start."""
         with untouched():
             client = self._llm.llm_engine.engine_core
             if self._owns_group:
                 client.shutdown()
             else:
-                client._finalizer.detach()  # it would end the group that the ranks train in
+                client._finalizer.detach()  # it would destroy the process group that the ranks train in
                 client.engine_core.model_executor.shutdown()
                 self._free_groups()
             del self._llm
 
     def _free_groups(self) -> None:
-        """Leave the process groups, but not the one that the ranks train in."""
+        """Destroy vLLM's process groups, but not the one that the ranks train in."""
         parallel_state = module("vllm.distributed.parallel_state")
         if self._owns_group:
             parallel_state.cleanup_dist_env_and_memory()
@@ -165,9 +171,9 @@ class Engine:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Give the process back what the block changes: random states, threads, precision and environment.
+    """Restore the global state that the block changes: random states, threads, precision and environment.
 
-    The block runs outside inference mode, which the trainer evaluates in: weights made there could not be replaced.
+    The block runs outside the inference mode of evaluations, because weights made in that mode cannot be replaced.
     """
     states, environment = random_states(), dict(os.environ)
     threads, set_threads = torch.get_num_threads(), torch.set_num_threads
@@ -178,7 +184,7 @@ def untouched() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.set_num_threads = set_threads  # vLLM puts a function that does nothing in its place
+        torch.set_num_threads = set_threads  # vLLM replaces it by a function that does nothing
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         if cores is not None:
@@ -191,9 +197,9 @@ def untouched() -> Iterator[None]:
 
 
 def _place(device: torch.device, alone: bool) -> dict[str, str]:
-    """What the environment says of a rank among others; empty for a process alone.
+    """Environment variables that tell vLLM its rank and device; none for a single process.
 
-    Raises: UserError if a process alone is not on its first device.
+    Raises: UserError if a single process is not on its first device.
     """
     if not alone:
         rank = distributed.get_rank()
@@ -206,7 +212,7 @@ def _place(device: torch.device, alone: bool) -> dict[str, str]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first sentence that an exception says, without the marks of the library that checked the settings."""
+    """The first sentence of an exception's message, without the additions of the validation library."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = re.sub(r"\[type=.*", "", " ".join(str(error).split()))
@@ -215,7 +221,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _advice(reason: str) -> str:
-    """What to do about it, for the reasons that are common."""
+    """A remedy for the common reasons."""
     if re.search(r"max_model_len|max seq len", reason):
         return "Set the sampler's max_model_len to what prompts and completions need, and no more than the model reads."
     if re.search(r"memory|KV cache|kv_cache", reason, re.IGNORECASE):

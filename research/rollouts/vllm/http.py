@@ -1,4 +1,4 @@
-"""Calls to a vLLM server over HTTP: each has a time-out, each error says who was asked what and what it answered."""
+"""HTTP calls to a vLLM server. Each has a time-out, and its errors name the server, the call and the answer."""
 
 import os
 from collections.abc import Mapping
@@ -11,34 +11,34 @@ from requests.adapters import HTTPAdapter
 from research.errors import UserError
 
 CONNECT_SECONDS = 10.0
-"""A host that does not take a connection for so long is away."""
+"""Time limit for a connection to the host."""
 CONTROL_SECONDS = 30.0
-"""A question that needs no work of the model is answered within so long."""
+"""Time limit for calls that need no work of the model."""
 POLL_SECONDS = 0.5
-"""Between two looks whether a server is back."""
+"""Pause between two attempts to reach a server that is away."""
 
 COMMAND = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve <the policy's path> --logprobs-mode processed_logprobs --generation-config vllm"
 )
-"""What starts a server that a policy can be trained with."""
+"""Command that starts a server for a policy without adapters."""
 LORA_COMMAND = (
     "VLLM_SERVER_DEV_MODE=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve <the policy's path> "
     "--logprobs-mode processed_logprobs --generation-config vllm --enable-lora --max-lora-rank <the policy's rank>"
 )
-"""The same where adapters are trained."""
+"""Command that starts a server for a policy with adapters."""
 
 
 Body = Mapping[str, Any]
-"""What is sent along with a call, as JSON."""
+"""A JSON object that is sent with a call."""
 
 
 class ServerError(UserError):
     """A call to the server failed.
 
     Args:
-        message: server, call and answer, and what to do.
-        status: the answer's; None if there was none.
-        away: whether the connection failed, so that the server is down or restarting.
+        message: server, call, answer and remedy.
+        status: HTTP status of the answer; None without an answer.
+        away: True if the connection failed, so that the server is down or restarting.
     """
 
     def __init__(self, message: str, *, status: int | None = None, away: bool = False) -> None:
@@ -49,12 +49,12 @@ class ServerError(UserError):
 class Server:
     """A vLLM server.
 
-    It is asked directly, whatever proxy the environment names. A key in the variable VLLM_API_KEY is sent along.
+    Calls ignore proxies of the environment, and send the key in the variable VLLM_API_KEY if it is set.
 
     Args:
-        url: where it is, such as `http://host:8000`.
-        request_timeout: seconds that an answer may take.
-        connections: kept open at once.
+        url: address, such as `http://host:8000`.
+        request_timeout: time limit for an answer, in seconds.
+        connections: most connections that are kept open.
     """
 
     def __init__(self, url: str, *, request_timeout: float, connections: int) -> None:
@@ -67,45 +67,49 @@ class Server:
             self.session.headers["Authorization"] = f"Bearer {key}"
 
     def check_health(self) -> None:
-        """Return if it can work.
+        """Check that the server is healthy.
 
-        Raises: ServerError.
+        Raises: ServerError if it is not.
         """
         self._call("GET", "/health", None, min(CONTROL_SECONDS, self.request_timeout))
 
     def get(self, path: str, key: str) -> Any:
-        """What it says of `key`, at once.
+        """Read a value that needs no work of the model.
 
-        Raises: ServerError, also if it says nothing of it.
+        Args:
+            path: of the call.
+            key: name of the value in the JSON answer.
+
+        Raises: ServerError if the call fails or the answer lacks the key.
         """
         answer = self._call("GET", path, None, min(CONTROL_SECONDS, self.request_timeout))
         return self._said(answer, key, f"GET {path}")
 
     def post(self, path: str, body: Body | None = None) -> None:
-        """Let it do some work.
+        """Make a call without an answer.
 
-        Raises: ServerError.
+        Raises: ServerError if it fails.
         """
         self._call("POST", path, body, self.request_timeout)
 
     def ask(self, path: str, key: str, body: Body | None = None) -> Any:
-        """Let it do some work; what it then says of `key`.
+        """Make a call, and return the value of `key` in the JSON answer.
 
-        Raises: ServerError, also if it says nothing of it.
+        Raises: ServerError if the call fails or the answer lacks the key.
         """
         return self._said(self._call("POST", path, body, self.request_timeout), key, f"POST {path}")
 
     def weights_label(self) -> str:
-        """What its weights are called; `default` since its start, until somebody names them.
+        """The label of the server's weights: `default` from its start until a run sets another one.
 
-        Raises: ServerError.
+        Raises: ServerError if the call fails.
         """
         return str(self.get("/weight_info", "weight_version"))
 
     def wait(self, seconds: float) -> str:
-        """Wait until it is healthy; what its weights are called then.
+        """Wait until the server is healthy, and return the label of its weights.
 
-        Raises: UserError if that takes longer than `seconds`.
+        Raises: UserError if it takes longer than `seconds`.
         """
         end = monotonic() + seconds
         while True:
@@ -151,21 +155,21 @@ class Server:
             return answer.json()[key]
         except (requests.JSONDecodeError, KeyError, TypeError) as error:
             raise ServerError(
-                f"what answers at {self.url} is no vLLM server: it said {_first_line(answer)} to {asked}, and nothing "
-                f"of {key!r}. Check the url, and what is in between.",
+                f"the server at {self.url} is no vLLM server: it said {_first_line(answer)} to {asked}, without "
+                f"{key!r}. Check the url, and any proxy in between.",
                 status=answer.status_code,
             ) from error
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system said, at the bottom of the libraries' own exceptions."""
+    """The operating system's message, from the innermost of the chained exceptions."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _first_line(answer: requests.Response) -> str:
-    """The message of vLLM's error, or the first line of the body; quoted."""
+    """The message of vLLM's error, or the first line of the body, quoted."""
     try:
         text = str(answer.json()["error"]["message"])
     except (requests.JSONDecodeError, KeyError, TypeError):

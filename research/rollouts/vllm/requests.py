@@ -1,4 +1,4 @@
-"""What an engine of vLLM is asked and what it answers, in process or behind a server; nothing here needs vLLM."""
+"""Requests to vLLM and its answers, the same for an engine in the process and a server. Nothing here imports vLLM."""
 
 from collections.abc import Sequence
 from typing import Literal, TypedDict, cast
@@ -11,11 +11,11 @@ from research.seeding import derive_seed
 from research.types import Completion, Prompt
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The adapters' ranks that vLLM has room for."""
+"""Ranks of adapters that vLLM supports."""
 
 
 class SamplingRequest(TypedDict):
-    """How completions are drawn, in the names that `vllm.SamplingParams` and the completions route share."""
+    """Sampling parameters, in the names that `vllm.SamplingParams` and the completions route share."""
 
     n: int
     max_tokens: int
@@ -31,7 +31,7 @@ class SamplingRequest(TypedDict):
 
 
 class AdapterSettings(TypedDict, total=False):
-    """What an engine is told of adapters before it starts."""
+    """Settings with which an engine is started for a policy with adapters."""
 
     enable_lora: bool
     max_lora_rank: int
@@ -40,18 +40,18 @@ class AdapterSettings(TypedDict, total=False):
 def sampling_parameters(
     decoding: Decoding, *, n: int, seed: int, index: int, end_tokens: Sequence[int]
 ) -> SamplingRequest:
-    """How one prompt's completions are drawn, in the names that `vllm.SamplingParams` and the completions route share.
+    """The sampling parameters of one prompt's completions.
 
-    Completion k of the prompt draws with the request's seed plus k, so it depends on the seed, on the prompt's place in
-    the call and on k alone. End tokens are named as stop tokens, which the engine keeps in the completion; what the
-    engine's own tokenizer or generation config calls an end token is not asked.
+    vLLM draws completion k with the request's seed plus k, so it depends on the seed, on the place of the prompt in the
+    call and on k alone. End tokens are given as stop tokens, which the engine keeps in the completion; those of the
+    engine's own tokenizer and generation config are ignored.
 
     Args:
         decoding: temperature, truncation, stop strings, length.
         n: completions of the prompt.
         seed: of the call.
-        index: the prompt's place in the call.
-        end_tokens: ids that end a completion.
+        index: place of the prompt in the call.
+        end_tokens: token ids that end a completion.
 
     Example:
         >>> sampling_parameters(Decoding(max_tokens=8), n=2, seed=0, index=0, end_tokens=[1])["stop_token_ids"]
@@ -73,12 +73,12 @@ def sampling_parameters(
 
 
 def check_room(prompts: Sequence[Prompt], prompt_ids: Sequence[Sequence[int]], decoding: Decoding, limit: int) -> None:
-    """Refuse prompts that leave no room for their completions: the engine would cut these short and call it the limit.
+    """Refuse prompts that leave too little room for their completions, which the engine would silently shorten.
 
     Args:
-        prompts: are named in the refusal.
-        prompt_ids: their tokens.
-        decoding: says how long a completion may be.
+        prompts: named in the error.
+        prompt_ids: tokens of the prompts.
+        decoding: gives the longest completion.
         limit: most tokens that the engine reads, prompt and completion together.
 
     Raises: UserError with the numbers.
@@ -99,14 +99,14 @@ def completion(
     logprobs: Sequence[float],
     finish_reason: str | None,
 ) -> Completion:
-    """What the engine answered, as the other samplers give it: the text is decoded here, without special tokens.
+    """A completion from the engine's answer. The text is decoded here, without special tokens.
 
-    Raises: UserError if the engine ended the completion for a reason of its own.
+    Raises: UserError if the engine ended it for another reason than an end token, a stop string or the limit.
     """
     if finish_reason not in ("stop", "length") or not token_ids:
         raise UserError(
-            f"vLLM ended a completion of {len(token_ids)} tokens with the reason {finish_reason!r}, not because the "
-            "policy or the limit ended it: look into the engine's log"
+            f"vLLM ended a completion of {len(token_ids)} tokens with the reason {finish_reason!r}, and neither the "
+            "policy nor the limit ended it: look into the engine's log"
         )
     return Completion(
         token_ids=tuple(token_ids),

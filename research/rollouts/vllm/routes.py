@@ -1,4 +1,4 @@
-"""How the policy's weights get to a vLLM server that is already running."""
+"""The route slot: the transfer of the policy's weights to a vLLM server that is already running."""
 
 import shutil
 from abc import ABC, abstractmethod
@@ -19,61 +19,61 @@ from research.rollouts.vllm.http import Server, ServerError
 from research.rollouts.weights import full_weights, is_adapted, save_adapter, size
 
 SHARD_BYTES = 4 * 1024**3
-"""A file of a checkpoint is closed when it has so many bytes: what is held in memory at once."""
+"""Largest file of a checkpoint, in bytes, which bounds the copy that is held in memory."""
 
 
 def is_first_rank() -> bool:
-    """Whether this is the process that speaks for all."""
+    """True in the process that talks to the server for all ranks."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 class Route(ABC):
-    """A way for weights to get to a server."""
+    """A way to transfer weights to a server."""
 
     @abstractmethod
     def attach(self, server: Server, model: nn.Module) -> None:
-        """Send this model's weights to this server from now on.
+        """Transfer the weights of this model to this server from now on.
 
-        Raises: UserError if they cannot go this way.
+        Raises: UserError if this route cannot transfer them.
         """
 
     @abstractmethod
     def prepare(self, version: int) -> int:
-        """Get ready to send the weights as they are now, which are of this version; every rank calls it.
+        """Prepare the current weights, under this version, for sending. Every rank calls it.
 
-        Returns: their bytes.
+        Returns: the size of the weights in bytes.
         Raises: UserError if that fails.
         """
 
     @abstractmethod
     def send(self) -> None:
-        """Let the server have what was prepared, maybe not for the first time; one rank calls it.
+        """Send the prepared weights. One rank calls it, and calls it again if the server was restarted.
 
         Raises: UserError if that fails.
         """
 
     def served(self, base: str) -> str:
-        """The name under which the server's completions have these weights; `base` is its model's."""
+        """The model name to request completions by; `base` is the name of the server's own model."""
         return base
 
     def alone(self) -> AbstractContextManager[None]:
-        """A block that one rank at a time goes through, in which it may send."""
+        """A block that only one rank at a time may enter; a rank sends weights again only inside it."""
         return nullcontext()
 
     @abstractmethod
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything that the route has created."""
 
 
 class CheckpointRoute(Route):
-    """Through a folder: the whole model is saved as a checkpoint, or its adapters alone, and the server reads them.
+    """Transfers weights through a folder: the trainer saves the model or its adapters, and the server loads them.
 
-    It works wherever trainer and server see the same folder under the same path, on any device; `/dev/shm` is the
-    fastest on one host. The newest version alone is kept, and nothing at the end of the run. A server that was
-    restarted reads the newest version again, whichever rank notices first.
+    Trainer and server must see the folder under the same path; their devices do not matter. On one host `/dev/shm` is
+    the fastest. Only the newest version is kept, and it is deleted at the end of the run. A server that was restarted
+    loads the newest version again.
 
     Args:
-        folder: gets a folder `policy-weights` with the newest version; no other run may use it at the same time.
+        folder: a subfolder `policy-weights` is made in it; no other run may use the folder at the same time.
     """
 
     def __init__(self, *, folder: str) -> None:
@@ -84,9 +84,9 @@ class CheckpointRoute(Route):
         self._clear: Callable[[], object] | None = None
 
     def attach(self, server: Server, model: nn.Module) -> None:
-        """Take the folder for this run.
+        """Reserve the folder for this run.
 
-        Raises: UserError if it cannot be written, or if another run has it.
+        Raises: UserError if it cannot be written, or if another run uses it.
         """
         self.server, self.model, self.adapted = server, model, is_adapted(model)
         if not is_first_rank():
@@ -109,9 +109,9 @@ class CheckpointRoute(Route):
         self._clear = finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def prepare(self, version: int) -> int:
-        """Write the checkpoint, or the adapters; the version before goes.
+        """Write the checkpoint or the adapters, and delete the version before.
 
-        Raises: UserError if the folder cannot take them.
+        Raises: UserError if they cannot be written.
         """
         self._before, self.newest = self.newest, self.folder / f"version-{version}"
         try:
@@ -123,9 +123,9 @@ class CheckpointRoute(Route):
         return written
 
     def send(self) -> None:
-        """Let the server read the newest version.
+        """Make the server load the newest version.
 
-        Raises: UserError with what the server said.
+        Raises: UserError with the server's answer if it fails.
         """
         assert self.newest is not None, "prepare comes first"
         if self.adapted:
@@ -137,14 +137,14 @@ class CheckpointRoute(Route):
             self._reload(self.newest)
 
     def served(self, base: str) -> str:
-        """The adapter's own name, another one in every version; `base` without adapters."""
+        """The name of the newest version's adapter; `base` for a policy without adapters."""
         return self._name(self.newest) if self.adapted and self.newest is not None else base
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """A block under a lock file in the folder.
+        """A block that is guarded by a lock file in the folder.
 
-        Raises: UserError if another rank is in the block for longer than the server may take to answer.
+        Raises: UserError if another rank holds the lock for longer than `request_timeout`.
         """
         try:
             with FileLock(self.folder / "send.lock", timeout=self.server.request_timeout):
@@ -156,7 +156,7 @@ class CheckpointRoute(Route):
             ) from error
 
     def close(self) -> None:
-        """Delete the folder, and let the server forget the adapter."""
+        """Delete the folder, and unload the adapter from the server."""
         if self._clear is None:
             return
         if self.newest is not None and self.adapted:
@@ -176,7 +176,7 @@ class CheckpointRoute(Route):
         try:
             return self._save(weights) if is_first_rank() else size(value for _, value in weights)
         finally:
-            for _ in weights:  # gathering takes every rank, so one that failed still goes through them all
+            for _ in weights:  # gathering takes every rank, so a rank whose writing failed still iterates to the end
                 pass
 
     def _save(self, weights: Iterator[tuple[str, Tensor]]) -> int:
@@ -201,7 +201,7 @@ class CheckpointRoute(Route):
         try:
             self.server.post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(version)}})
         except ServerError as error:
-            if error.status == 500:  # vLLM gives its old weights up before it looks for the new ones
+            if error.status == 500:  # vLLM drops its old weights before it opens the new ones
                 raise ServerError(
                     f"{error} Does it see {version}, under this path, with the shapes that it serves? It has no usable "
                     "weights now: restart it.",
@@ -213,7 +213,7 @@ class CheckpointRoute(Route):
         return f"policy-{version.name}"
 
     def _unload(self, version: Path) -> None:
-        """Let the server forget an adapter, if it has it."""
+        """Unload an adapter from the server, if it is loaded there."""
         try:
             self.server.post("/v1/unload_lora_adapter", {"lora_name": self._name(version)})
         except ServerError as error:

@@ -1,4 +1,4 @@
-"""Sampling with vLLM inside the training process, on the same device: the engine for models of real size."""
+"""A sampler with a vLLM engine in the training process, on the same device, for models of practical size."""
 
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -26,29 +26,29 @@ from research.rollouts.weights import (
 from research.types import Completion, Group, Prompt
 
 ROUNDING = 0.02
-"""In half precision log-probabilities are off by more than this, whatever the weights."""
+"""Rounding error of log-probabilities in half precision, at least, in nats."""
 
 
 class VLLMSampler(Sampler):
-    """Samples with an engine of vLLM in this process, which takes the policy's weights over after every update.
+    """Samples with a vLLM engine in this process, which gets the policy's weights after every update.
 
-    The engine starts at the first sync, without weights, and takes all of them from the policy: the model after every
-    update or, of a policy with LoRA, the model once and the adapters after every update. Prompts are tokenized here,
-    the model's own generation settings take no part, and a completion's draws depend on the seed, the prompt's place in
-    the call and the completion's number in its group alone.
+    The engine starts at the first sync, without weights. It then gets the whole model after every update; for a policy
+    with LoRA it gets the model once and the adapters after every update. Prompts are tokenized here, and the model's
+    own generation settings are ignored. The tokens of a completion depend only on the weights, the seed, the place of
+    the prompt in the call and the number of the completion in its group.
 
-    Each rank has an engine of its own, on its own device, so the model has to fit there beside what is trained.
+    Each rank has an engine of its own on its device, where the model has to fit beside the trained one.
 
     Args:
-        dtype: what the engine computes in.
-        tolerance: largest gap, in nats, between its log-probability of a token and the policy's, right after a sync;
-            above 0. Without half precision anywhere 1e-3 is ample; with bfloat16 take about 0.3.
-        gpu_memory_utilization: share of the device's memory that the engine may have, weights included; in (0, 1].
-        kv_cache_gib: memory for keys and values; null takes what the share leaves. On the CPU, say it.
-        max_model_len: most tokens of a prompt and its completion; null takes what the model can read.
-        enforce_eager: compile nothing and capture no graphs: a quicker start, and slower sampling.
-        sleep_level: what the engine gives up during an update, on a GPU: 0 nothing, 1 keys and values, with the weights
-            set aside in the host's memory, 2 both, so that the next sync brings all weights.
+        dtype: number format of the engine.
+        tolerance: largest accepted difference to the policy's log-probability of a token right after a sync, in nats;
+            above 0. In float32 1e-3 is ample; in bfloat16 take about 0.3.
+        gpu_memory_utilization: share of the device's memory for the engine, weights included; in (0, 1].
+        kv_cache_gib: memory for keys and values; null takes the rest of the engine's share. Set it on the CPU.
+        max_model_len: most tokens of a prompt and its completion; null takes the model's own limit.
+        enforce_eager: compile nothing and capture no CUDA graphs: starts faster and samples more slowly.
+        sleep_level: memory that the engine frees during an update, on a GPU. 0: none. 1: keys and values, with the
+            weights moved to host memory. 2: keys, values and weights, so that the next sync sends all weights.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class VLLMSampler(Sampler):
     # --- weights ------------------------------------------------------------------------------------------------
 
     def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Sample from this model from the next sync on, when it is on the device where it is trained.
+        """Sample from this model from the next sync on, by when it is on the device where it is trained.
 
         Raises: UserError if vLLM is not installed.
         """
@@ -110,9 +110,9 @@ class VLLMSampler(Sampler):
         return self.model
 
     def sync(self, version: int) -> Mapping[str, float]:
-        """Give the engine the model's weights of this version; start it, or wake it, if it is time to.
+        """Give the engine the current weights, after starting or waking it if necessary.
 
-        A sleeping engine gets memory for its weights first, then new weights, then memory for keys and values.
+        A sleeping engine allocates memory for weights first, then gets them, then allocates memory for the cache.
 
         Raises: UserError if the engine does not start.
         """
@@ -128,7 +128,7 @@ class VLLMSampler(Sampler):
         return {"rollouts/sync_bytes": float(taken)}  # of the weights taken over
 
     def _take_over(self, engine: Engine, version: int) -> int:
-        """Bytes of the weights that changed hands."""
+        """Load the weights that have changed, and return their size in bytes."""
         adapted, taken = is_adapted(self._attached), 0
         if not self._has_model or (version != self._version and not adapted):
             weights = Counted(full_weights(self._attached))
@@ -139,20 +139,20 @@ class VLLMSampler(Sampler):
         return taken
 
     def _load_adapter(self, version: int) -> int:
-        """Under a new name and number for each version: an engine keeps what it knows by either."""
+        """Load the adapters under a new name and number, because an engine caches them by both."""
         folder, written = self._adapters.save(self._attached, version)
         self._adapter = Adapter(name=f"version-{version}", number=version + 1, folder=str(folder))
         return written
 
     def sleep(self) -> None:
-        """Leave the GPU's memory to the update; on the CPU nothing is given up."""
+        """Free GPU memory for the update; on the CPU the engine keeps its memory."""
         if self._engine is not None and self._sleeps() and not self._asleep:
             self._engine.sleep(self.sleep_level)
             self._asleep = True
             self._has_model = self.sleep_level < 2
 
     def close(self) -> None:
-        """End the engine."""
+        """Shut the engine down."""
         if self._engine is not None:
             self._engine.end()
         self._adapters.close()
@@ -187,12 +187,12 @@ class VLLMSampler(Sampler):
     # --- samples ------------------------------------------------------------------------------------------------
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
-        """n completions of each prompt; a pure function of the weights and the arguments.
+        """Draw n completions of each prompt; a pure function of the weights and the arguments.
 
-        Raises: UserError if a prompt leaves no room for its completions.
+        Raises: UserError if a prompt leaves too little room for its completions.
         """
         assert self._engine is not None, "sync comes first"
-        assert not self._asleep, "sync wakes it"
+        assert not self._asleep, "sync wakes the engine"
         ids = prompt_tokens(prompts, self.tokenizer)
         check_room(prompts, ids, decoding, self._engine.longest)
         ending = sorted(end_tokens(self._attached))

@@ -1,4 +1,4 @@
-"""Sampling with a vLLM server that is already running, on another device or another host."""
+"""A sampler that uses a running vLLM server, on another device or another host."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,13 +23,13 @@ from research.rollouts.weights import base_model, is_adapted
 from research.types import Group, Prompt
 
 FRESH = "default"
-"""What vLLM calls the weights that a server starts with."""
+"""vLLM's label for the weights that a server starts with."""
 ADAPTER = "/adapter"
-"""Ends the label where the model's own weights are those that the server started with."""
+"""Ending of the label of adapters; the weights below them are those that the server started with."""
 LOSSES = 3
-"""A server that fails more often than this in one rollout or one sync is given up."""
+"""Number of failures in one rollout or sync after which the run gives up."""
 REMEMBERED = 4
-"""So many prompts are sampled again after a restart, to compare."""
+"""Number of prompts that are sampled again after a restart, for comparison."""
 Result = TypeVar("Result")
 Known = TypeVar("Known")
 
@@ -42,22 +42,22 @@ class VLLMServerSampler(Sampler):
         VLLM_SERVER_DEV_MODE=1 vllm serve <path> --logprobs-mode processed_logprobs --generation-config vllm
 
     and for a policy with adapters also with `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`, `--enable-lora` and
-    `--max-lora-rank <rank>`. These routes can change the server, so only a trusted network may reach it. A run needs a
-    server of its own.
+    `--max-lora-rank <rank>`. These settings allow changes to the server, so only a trusted network may reach it. A run
+    needs a server of its own.
 
-    Prompts are sent as tokens, a request each. The server's weights are labelled with run and version: one that was
-    restarted has lost the label, so it gets the weights again, is compared with what it said before, and the whole call
-    is repeated; as every request has a seed of its own, that gives the groups that the first attempt would have given.
+    Prompts are sent as tokens, in one request each. The server's weights carry a label with the run and the version. A
+    server that was restarted has lost the label. It then gets the weights again, its samples are compared with earlier
+    ones, and the interrupted call is repeated. Every request has its own seed, so the repetition gives the same groups.
 
     Args:
-        url: where the server is, such as `http://host:8000`.
-        route: how weights get there.
-        tolerance: largest gap to the policy's log-probability of a token, in nats; above 0. In float32 1e-4 is enough,
-            in bfloat16 about 0.2.
-        request_timeout: seconds that one request may take, above 0.
-        restart_timeout: seconds that the server may be away, at least 0.
-        rollout_timeout: seconds that one call may take with all its repetitions, above 0.
-        concurrency: requests that are sent at once, at least 1.
+        url: address of the server, such as `http://host:8000`.
+        route: transfers the weights to the server.
+        tolerance: largest accepted difference to the policy's log-probability of a token, in nats; above 0. In float32
+            1e-4 is enough, in bfloat16 about 0.2.
+        request_timeout: time limit for one request, in seconds; above 0.
+        restart_timeout: longest absence of the server, in seconds; at least 0.
+        rollout_timeout: time limit for one call of `sample` with its repetitions, in seconds; above 0.
+        concurrency: most requests that are under way at a time; at least 1.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class VLLMServerSampler(Sampler):
     def attach(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         """Sample for this model from now on.
 
-        Raises: UserError if the server is not there, or does not serve this policy.
+        Raises: UserError if the server cannot be reached, or does not serve this policy.
         """
         self.tokenizer, self.version, self._first = tokenizer, -1, None
         self.server.check_health()
@@ -97,8 +97,8 @@ class VLLMServerSampler(Sampler):
         self.adapted, self.label = is_adapted(model), self.server.weights_label()
         if self.adapted and self.label != FRESH and not self.label.endswith(ADAPTER):
             raise UserError(
-                f"the vLLM server at {self.server.url} has weights that a run without adapters sent ({self.label}): "
-                "restart it, so that it has those that the adapters belong to"
+                f"the vLLM server at {self.server.url} has weights from a run without adapters ({self.label}): "
+                "restart it, so that it has the weights that the adapters belong to"
             )
         self.route.attach(self.server, model)
         self.completions = Completions(
@@ -120,9 +120,9 @@ class VLLMServerSampler(Sampler):
             ) from error
 
     def sync(self, version: int) -> dict[str, float]:
-        """Send the model's weights; the first rank speaks with the server, all ranks gather what is sharded.
+        """Send the current weights. All ranks gather sharded weights, and the first one talks to the server.
 
-        Raises: UserError if that fails, on every rank.
+        Raises: UserError on every rank if that fails.
         """
         if version == self.version:
             return {}
@@ -140,9 +140,9 @@ class VLLMServerSampler(Sampler):
         return {"rollouts/sync_bytes": float(sent), "rollouts/server_restarts": float(self.restarts)}
 
     def sample(self, prompts: Sequence[Prompt], *, n: int, decoding: Decoding, seed: int) -> list[Group]:
-        """n completions of each prompt; a restart of the server in between changes nothing.
+        """Draw n completions of each prompt; a restart of the server in between does not change them.
 
-        Raises: UserError if a prompt has no room, if the server refuses, or does not come back.
+        Raises: UserError if a prompt has too little room, or if the server refuses or does not come back.
         """
         if not prompts:
             return []
@@ -156,23 +156,25 @@ class VLLMServerSampler(Sampler):
         return groups
 
     def close(self) -> None:
-        """Leave the server without this run's adapters and files."""
+        """Remove this run's adapters and files from the server, and close the connections."""
         self.route.close()
         self.server.close()
 
     # --- weights --------------------------------------------------------------------------------------------------
 
     def _send(self, label: str) -> None:
-        """Let the server have what is prepared, and nothing that was computed before it."""
+        """Send the prepared weights, empty the server's cache, and label the weights."""
         self.route.send()
         if not self.server.ask("/reset_prefix_cache?reset_running_requests=true", "success"):
-            raise ServerError(f"the vLLM server at {self.server.url} does not forget what it computed before a sync.")
+            raise ServerError(
+                f"the vLLM server at {self.server.url} does not empty its cache after a sync: restart it."
+            )
         self.server.post("/update_weight_version", {"new_version": label})
 
     def _keep_weights(self, end: float) -> None:
-        """See that the server has this run's weights; if it was restarted, send and compare.
+        """Check that the server has this run's weights. After a restart, send them again and compare samples.
 
-        Raises: UserError if another run sent it weights, or if it is not what it was.
+        Raises: UserError if it has another run's weights, or if its samples differ from earlier ones.
         """
         label = self.server.weights_label()
         if label not in (self.label, FRESH):
@@ -186,17 +188,19 @@ class VLLMServerSampler(Sampler):
                 if self.server.weights_label() != self.label:
                     self._send(self.label)
             self.restarts += 1
-            getLogger(__name__).warning("the vLLM server at %s was restarted: its weights are sent", self.server.url)
+            getLogger(__name__).warning(
+                "the vLLM server at %s was restarted: the weights have been sent again", self.server.url
+            )
         if self._doubtful:
             self._compare(end)
             self._doubtful = False
 
     def _compare(self, end: float) -> None:
-        """Sample again what was sampled first with these weights: that was compared with the policy.
+        """Repeat the first samples with these weights, which were compared with the policy at the time.
 
-        Two runs of one engine may part where two tokens are about equally likely; up to there they agree.
+        Two runs of one engine may diverge where two tokens are about equally likely; until then they agree.
 
-        Raises: UserError if the server now says something else.
+        Raises: UserError if the new samples differ.
         """
         if self._first is None:
             return
@@ -215,9 +219,9 @@ class VLLMServerSampler(Sampler):
     # --- requests -------------------------------------------------------------------------------------------------
 
     def _in_spite_of_losses(self, act: Callable[[], Result], end: float) -> Result:
-        """Act; whenever the server is lost, wait for it and act again.
+        """Call `act`. Whenever the server is lost, wait for it and call `act` again.
 
-        Raises: UserError if it does not come back, or is lost too often; ServerError if it was not lost but failed.
+        Raises: UserError if the server does not come back or is lost too often, ServerError for other failures.
         """
         losses = 0
         while True:
@@ -232,7 +236,7 @@ class VLLMServerSampler(Sampler):
                     raise UserError(f"{error} That was the {LOSSES}rd time at the same work.") from error
 
     def _sampled(self, call: Call) -> list[Group]:
-        """The groups, all of them of the same weights."""
+        """The groups of a call, all drawn with the same weights."""
         self._keep_weights(call.end)
         groups = self.completions(call)
         if self.server.weights_label() != self.label:
@@ -248,7 +252,7 @@ def last_token(model: nn.Module) -> int:
 
 
 def _of_first_rank(value: Known) -> Known:
-    """What the first rank knows, on every rank."""
+    """The first rank's value, on every rank."""
     known = [value]
     if distributed.is_initialized() and distributed.get_world_size() > 1:
         distributed.broadcast_object_list(known, src=0)

@@ -1,1 +1,1 @@
-"""The built-in warm starts: supervised on worked solutions, made once, cached by what went into them."""
+"""Warm starts of the built-in model: supervised training on worked solutions, cached by a hash of its settings."""

@@ -1,4 +1,4 @@
-"""The built-in model's warm starts: supervised on worked solutions, made once, cached by what went into them."""
+"""Warm starts of the built-in model: supervised training on worked solutions, cached by a hash of its settings."""
 
 import json
 import os
@@ -30,45 +30,45 @@ from research.types import own_tokens
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """Everything that the warm start depends on; its hash names the cached folder."""
+    """All settings of a warm start; their hash is the name of the cached folder."""
 
     model: TinyModel = field(default_factory=TinyModel)
     difficulty: Difficulty = field(default_factory=Difficulty)
     check_probability: float = 0.4
-    """How often a demonstrated step is followed by its check."""
+    """Probability that a demonstrated step is followed by its check."""
     slip_probability: float = 0.3
-    """How often a demonstrated step is wrong by 1 to 3: the teacher is fallible, so that the policy that imitates it
-    knows more than it shows when it is sampled, which is what reinforcement learning can bring out."""
+    """Probability that a demonstrated step is wrong by 1 to 3. A policy that imitates a fallible teacher samples less
+    accurate completions than it could, which leaves room for reinforcement learning."""
     demonstrations: int = 20_000
     sft: SFTSettings = field(default_factory=lambda: SFTSettings(steps=700, batch=24, learning_rate=3e-3))
     seed: int = 0
 
     def solution(self, text: str, random: Random) -> list[str | Answer]:
-        """A demonstrated completion in pieces: what the policy is to write, and what a tool writes."""
+        """A demonstrated completion, in pieces that the policy is to write and pieces that a tool writes."""
         steps = range(self.difficulty.operators[1])
         checks = [random.random() < self.check_probability for _ in steps]
         slips = [random.choice((-3, -2, -1, 1, 2, 3)) * (random.random() < self.slip_probability) for _ in steps]
         return [worked_solution(text, checks, slips)]
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits of the settings and of torch's version."""
+        """Twelve hexadecimal digits of a hash of the settings and the versions of torch and transformers."""
         text = json.dumps([asdict(self), version("torch"), version("transformers")], sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalculatorStart(WarmStart):
-    """A warm start whose teacher asks a calculator for some of the sums, and does the others in its head."""
+    """A warm start whose teacher calls a calculator for some of the sums."""
 
     difficulty: Difficulty = field(default_factory=lambda: Difficulty(largest=99))
     check_probability: float = 0.0
-    """Nothing else stands in brackets than calls."""
+    """Always 0: brackets are for calls only."""
     call_probability: float = 0.5
-    """How often a step is a call; only the others have slips."""
+    """Probability that a step is a call; only the other steps have slips."""
     tool: Calculator = field(default_factory=lambda: Calculator(open="(", close=")", before="=", after="", failed="()"))
 
     def solution(self, text: str, random: Random) -> list[str | Answer]:
-        """The tool's answers are pieces of their own, which are not imitated."""
+        """A demonstrated completion, in which the tool's answers are pieces that are not imitated."""
         steps = range(self.difficulty.operators[1])
         calls = [random.random() < self.call_probability for _ in steps]
         slips = [random.choice((-3, -2, -1, 1, 2, 3)) * (random.random() < self.slip_probability) for _ in steps]
@@ -80,19 +80,19 @@ BUILTIN: Mapping[str, WarmStart] = {"builtin": WarmStart(), "builtin-calculator"
 
 
 def cache_folder() -> Path:
-    """Where warm starts are kept: $RESEARCH_CACHE, or ~/.cache/research."""
+    """The folder of warm starts: $RESEARCH_CACHE, or ~/.cache/research."""
     return Path(os.environ.get("RESEARCH_CACHE", Path.home() / ".cache" / "research"))
 
 
 def resolve_path(path: str) -> str:
-    """The path itself, or, for a name in `BUILTIN`, the folder of its cached warm start, made now if need be."""
+    """The path itself, or for a name in `BUILTIN` the folder of that warm start, which is made if it is missing."""
     return str(warm_start(BUILTIN[path])) if path in BUILTIN else path
 
 
 def warm_start(settings: WarmStart) -> Path:
-    """The folder of the warm start, a saved transformers model and tokenizer.
+    """The folder of a warm start, with a transformers model and its tokenizer; made if it is missing.
 
-    Processes that ask for it at once wait for the one that makes it; an interrupted making leaves nothing behind.
+    Only one process makes it, while others wait. An interruption leaves no incomplete folder under this name.
     """
     folder = cache_folder() / f"warm_start-{settings.digest()}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def warm_start(settings: WarmStart) -> Path:
 
 
 def demonstrations(settings: WarmStart, tokenizer: PreTrainedTokenizerBase) -> list[Demonstration]:
-    """Worked solutions of freshly drawn chains, as the teacher of the warm start writes them."""
+    """Worked solutions of randomly drawn problems, as the teacher writes them."""
     random = Random(derive_seed(settings.seed, "demonstrations"))
     made = []
     for _ in range(settings.demonstrations):
@@ -122,9 +122,7 @@ def demonstrations(settings: WarmStart, tokenizer: PreTrainedTokenizerBase) -> l
 
 def _make(settings: WarmStart, folder: Path) -> None:
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # a second thread gains little here, loses much on a busy machine, and changes the rounding
+    torch.set_num_threads(1)  # more threads would change the rounding, and gain little
     hush_lightning()
     tokenizer = character_tokenizer(ALPHABET)
     model = tiny_model(settings.model, tokenizer, settings.seed).train()

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: −log p of the demonstrations' completion tokens."""
+"""Supervised fine-tuning on demonstrations, with the loss −log p of their completion tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,26 +20,26 @@ from research.seeding import derive_seed
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """A prompt and a completion to imitate, as tokens; the completion ends with the end token."""
+    """A prompt and a completion to imitate, in tokens; the completion includes the end token."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     own: tuple[bool, ...]
-    """Whether each completion token is the policy's to write, and so imitated, and not a tool's."""
+    """True for each completion token that is imitated, False for the tokens of a tool."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTSettings:
-    """How long and how fast to imitate."""
+    """Length and learning rate of supervised fine-tuning."""
 
     steps: int
     """Optimizer steps; at least 1."""
     batch: int
     """Demonstrations in a step; at least 1."""
     learning_rate: float
-    """Peak, after warm-up; decays linearly to a twentieth. Above 0."""
+    """Learning rate after warm-up, above 0; it decays linearly to a twentieth."""
     warmup_steps: int = 30
-    """Optimizer steps of linear warm-up."""
+    """Number of optimizer steps of linear warm-up."""
 
     def __post_init__(self) -> None:
         require(
@@ -50,7 +50,7 @@ class SFTSettings:
 
 
 class SFTModule(LightningModule):
-    """Imitates demonstrations.
+    """Trains a model to imitate demonstrations.
 
     loss = − Σ_{i,t} log π_θ(o_{i,t} | q_i, o_{i,<t}) / Σ_i |o_i|
     """
@@ -74,11 +74,11 @@ class SFTModule(LightningModule):
     def transfer_batch_to_device(
         self, batch: list[Demonstration], device: torch.device, dataloader_idx: int
     ) -> list[Demonstration]:
-        """Demonstrations become tensors in the step."""
+        """Leave demonstrations as they are; the step makes tensors of them."""
         return batch
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; linear warm-up, then linear decay."""
+        """AdamW with a linear warm-up and a linear decay."""
         s = self.settings
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=s.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
@@ -88,7 +88,7 @@ class SFTModule(LightningModule):
 
 
 def batches(demonstrations: Sequence[Demonstration], settings: SFTSettings, seed: int) -> DataLoader:
-    """One batch a step, in a seeded order; within runs of eight batches, rows of like length share a batch."""
+    """One batch for each step, in a seeded order. Among eight batches, rows of similar length share a batch."""
     random, run = Random(derive_seed(seed, "sft")), 8 * settings.batch
     order: list[Demonstration] = []
     while len(order) < settings.steps * settings.batch:

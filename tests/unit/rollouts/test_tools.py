@@ -71,7 +71,7 @@ def written(
 ) -> tuple[Completion, Writer]:
     writer = Writer(script)
     sampler = ToolSampler(sampler=writer, tool=tool, max_calls=max_calls)
-    sampler.attach(None, TOKENIZER)
+    sampler.attach(torch.nn.Module(), TOKENIZER)
     decoding = Decoding(max_tokens=max_tokens, stop=(stop,) if stop else ())
     (group,) = sampler.sample([PROMPT], n=1, decoding=decoding, seed=0)
     assert group.prompt is PROMPT
@@ -215,7 +215,7 @@ class TestToolSampler:
             tool=CALCULATOR,
             max_calls=2,
         )
-        sampler.attach(None, TOKENIZER)
+        sampler.attach(torch.nn.Module(), TOKENIZER)
         prompts = [Prompt(id=text, text=text, answer="") for text in ("1=", "2=")]
         groups = sampler.sample(prompts, n=2, decoding=Decoding(max_tokens=15), seed=0)
         texts = [completion.text for group in groups for completion in group.completions]
@@ -234,7 +234,7 @@ class TestToolSampler:
     def test_refuses_marks_that_the_tokenizer_cannot_say(self) -> None:
         sampler = ToolSampler(sampler=Writer({}), tool=replace(CALCULATOR, open="<calc>"), max_calls=1)
         with pytest.raises(UserError, match="no ordinary tokens for '<calc>'"):
-            sampler.attach(None, TOKENIZER)
+            sampler.attach(torch.nn.Module(), TOKENIZER)
 
     def test_refuses_no_calls_and_a_tool_within_a_tool(self) -> None:
         with pytest.raises(ValueError, match="max_calls is at least 1"):

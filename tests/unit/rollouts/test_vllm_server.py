@@ -350,7 +350,7 @@ class TestSync:
     ) -> None:
         sampler = make(policy)
         fake.faults["/reset_prefix_cache"].append(lambda _: (200, {"success": False}))
-        with pytest.raises(UserError, match="does not forget what it computed before"):
+        with pytest.raises(UserError, match="does not empty its cache after a sync"):
             sampler.sync(0)
 
     def test_full_disk(
