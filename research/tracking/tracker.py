@@ -78,21 +78,7 @@ class Tracker:
         """
         from mlflow.entities import Param, RunTag
 
-        digest = sha256(key.encode()).hexdigest()[:16]
-        known: Mapping[str, str] = {}
-        found = self.client.search_runs([self.experiment_id], f"tags.`research.key` = '{digest}'", max_results=1)
-        if found:
-            run_id, known = found[0].info.run_id, found[0].data.params
-            if status == "RUNNING":
-                self.client.update_run(run_id, status=status)
-        else:
-            parents = {"mlflow.parentRunId": parent} if parent else {}
-            created = self.client.create_run(
-                self.experiment_id, run_name=name, tags={"research.key": digest, **parents}
-            )
-            run_id = created.info.run_id
-            if status != "RUNNING":
-                self.client.update_run(run_id, status=status)
+        run_id, known = self._found_or_created(key, name, parent, status)
         fresh = [Param(key, str(value)[:6000]) for key, value in (params or {}).items() if key not in known]
         for start in range(0, max(1, len(fresh)), MOST_PARAMS):
             self.client.log_batch(
@@ -101,6 +87,21 @@ class Tracker:
                 tags=[RunTag(key, str(value)[:8000]) for key, value in (tags or {}).items()],
             )
         return run_id
+
+    def _found_or_created(self, key: str, name: str, parent: str | None, status: str) -> tuple[str, Mapping[str, str]]:
+        """The id of the run with this key, and the parameters that it has already."""
+        digest = sha256(key.encode()).hexdigest()[:16]
+        found = self.client.search_runs([self.experiment_id], f"tags.`research.key` = '{digest}'", max_results=1)
+        if found:
+            run_id, known = found[0].info.run_id, found[0].data.params
+            if status == "RUNNING":
+                self.client.update_run(run_id, status=status)
+            return run_id, known
+        parents = {"mlflow.parentRunId": parent} if parent else {}
+        created = self.client.create_run(self.experiment_id, run_name=name, tags={"research.key": digest, **parents})
+        if status != "RUNNING":
+            self.client.update_run(created.info.run_id, status=status)
+        return created.info.run_id, {}
 
     def mirror(self, folder: Path, run_id: str) -> None:
         """Log the steps of a run folder that are not in MLflow yet.

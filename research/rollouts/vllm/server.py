@@ -108,14 +108,20 @@ class VLLMServerSampler(Sampler):
             model=lambda: self.route.served(self.name),
             concurrency=self.concurrency,
         )
-        last = last_token(model)
+        self._check_vocabulary(last_token(model), str(served.get("root", self.name)))
+
+    def _check_vocabulary(self, last: int, root: str) -> None:
+        """Check that the server's model reads the policy's last token.
+
+        Raises: UserError if it does not.
+        """
         try:
             self.server.ask("/v1/completions", "choices", {"model": self.name, "prompt": [last], "max_tokens": 1})
         except ServerError as error:
             if error.status != 400:
                 raise
             raise UserError(
-                f"the vLLM server at {self.server.url} serves {served.get('root', self.name)!r}, which does not read "
+                f"the vLLM server at {self.server.url} serves {root!r}, which does not read "
                 f"the policy's last token {last}: serve the policy's own path. ({error})"
             ) from error
 
