@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from logging import getLogger
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Literal, Required, TypedDict, cast
@@ -29,6 +30,8 @@ from research.policy.reader import head_of
 UNREADABLE = (OSError, ValueError, ImportError, RuntimeError, EOFError, SafetensorError, UnpicklingError)
 """Exceptions of transformers for files that it cannot read and models that it cannot build from them."""
 
+EXPERIMENTAL = "weights in 4bit are experimental, and have never run on a GPU: take bfloat16 to be safe"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySpec:
@@ -42,7 +45,8 @@ class PolicySpec:
     """Number format of forward and backward passes. Trained weights, log-probabilities and optimizer are float32."""
     weights: Literal["float32", "bfloat16", "4bit"] = "float32"
     """Number format in which the weights are stored. Formats below float32 need adapters, because the small steps of
-    reinforcement learning would be lost by rounding. `4bit` is NF4 with double quantization, by bitsandbytes."""
+    reinforcement learning would be lost by rounding. `4bit` is NF4 with double quantization, by bitsandbytes. It is
+    experimental: it has never run on a GPU."""
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
     """Implementation of attention; null lets transformers choose."""
     gradient_checkpointing: bool = False
@@ -142,6 +146,7 @@ def _storage(spec: PolicySpec) -> Storage:
         raise UserError("weights in 4bit need bitsandbytes: pip install bitsandbytes, or take bfloat16")
     if not torch.cuda.is_available():
         raise UserError("weights in 4bit need a CUDA device, and there is none: take bfloat16")
+    getLogger(__name__).warning(EXPERIMENTAL)
     quantized = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -1,6 +1,7 @@
-"""Weights from a trainer's GPU straight to those of a vLLM server, by vLLM's own weight transfer."""
+"""Experimental: a route that sends weights from GPU to GPU, by vLLM's own weight transfer."""
 
 from collections.abc import Iterator, Mapping
+from logging import getLogger
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from research.rollouts.vllm.routes import Route
 from research.rollouts.weights import full_weights, is_adapted, size
 
 TRANSFER = "vllm.distributed.weight_transfer"
+EXPERIMENTAL = "NCCLRoute is experimental: it has never run on GPUs; take CheckpointRoute for results that you rely on"
 
 
 @runtime_checkable
@@ -24,21 +26,22 @@ class Transfer(Protocol):
         """Send one version to the server."""
 
     def shutdown(self) -> None:
-        """End the connection."""
+        """Close the connection."""
 
 
 class NCCLRoute(Route):
-    """Through NCCL, from GPU to GPU, without a file in between; for one trainer that trains all weights.
+    """Experimental: sends weights by NCCL from the trainer's GPU to the server's GPUs, without files.
 
-    It follows vLLM 0.32's interface and its order of calls: pause, start, update, finish, resume. Not yet run on GPUs:
-    there it remains to be seen, among others, that a server lost in the middle of a transfer ends it with an error.
+    It has never run on GPUs. Its calls follow the interface of vLLM 0.32 (pause, start, update, finish, resume) and are
+    tested without a GPU; whether a transfer ends with an error when the server is lost is not known. Use
+    CheckpointRoute for results that you rely on.
 
-    vLLM must be installed here too, and the server is started with `--weight-transfer-config '{"backend": "nccl"}'`,
-    on other GPUs than the trainer's.
+    It is for a single trainer that trains all weights. vLLM must be installed in the trainer's environment too, and the
+    server must run on other GPUs than the trainer, started with `--weight-transfer-config '{"backend": "nccl"}'`.
 
     Args:
-        address: of this host, as the server reaches it.
-        port: on which the server finds the trainer, at least 1; after each restart of the server the next one.
+        address: of the trainer's host, as the server reaches it.
+        port: for the server's connection to the trainer, at least 1; increased by one after a restart of the server.
     """
 
     def __init__(self, *, address: str, port: int) -> None:
@@ -48,16 +51,16 @@ class NCCLRoute(Route):
         self.engine: Transfer | None = None
 
     def attach(self, server: Server, model: nn.Module) -> None:
-        """Send this model's weights to this server from now on.
+        """Transfer the weights of this model to this server from now on.
 
-        Raises: UserError for adapters, several ranks, no GPU or no vLLM.
+        Raises: UserError with adapters, on several ranks, or without a GPU or vLLM.
         """
         if is_adapted(model):
             raise UserError("NCCLRoute sends whole models only: take CheckpointRoute for a policy with adapters")
         if distributed.is_initialized() and distributed.get_world_size() > 1:
             raise UserError("NCCLRoute sends from one rank only: take CheckpointRoute, or train on one device")
         if not torch.cuda.is_available():
-            raise UserError("NCCLRoute needs a GPU, which is not here: take CheckpointRoute")
+            raise UserError("NCCLRoute needs a GPU, and there is none: take CheckpointRoute")
         try:
             module("vllm")
         except ImportError as error:
@@ -65,16 +68,17 @@ class NCCLRoute(Route):
                 f"NCCLRoute needs vLLM in the trainer's environment too ({error}): pip install 'research-rlvr[vllm]', "
                 "or take CheckpointRoute"
             ) from error
+        getLogger(__name__).warning(EXPERIMENTAL)
         self.server, self.model = server, model
 
     def prepare(self, version: int) -> int:
-        """Nothing: the weights are read when they are sent."""
+        """Compute the size of the weights, which are read when they are sent."""
         return size(value for _, value in full_weights(self.model))
 
     def send(self) -> None:
-        """Pause the server, transfer all weights, and let it go on.
+        """Pause the server, transfer all weights, and resume the server.
 
-        Raises: UserError with what the server said.
+        Raises: UserError with the reason if the transfer fails.
         """
         label = self.server.weights_label()
         if self.engine is not None and label == "default":
@@ -86,14 +90,14 @@ class NCCLRoute(Route):
         except (RuntimeError, ValueError, OSError) as error:
             self.engine = None
             raise UserError(
-                f"vLLM could not transfer the weights to {self.server.url} ({error}): see that the server reaches "
+                f"vLLM could not transfer the weights to {self.server.url} ({error}): check that the server reaches "
                 f"{self.address}:{self.port}, or take CheckpointRoute"
             ) from error
         finally:
             self.server.post("/resume")
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self.engine is not None:
             self.engine.shutdown()
 
@@ -109,30 +113,30 @@ class NCCLRoute(Route):
 
 
 class TransferCalls:
-    """The calls that vLLM's transfer makes to the server, with this program's time-outs and errors."""
+    """The calls of vLLM's transfer to the server, with this program's time-outs and errors."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
 
     def init_weight_transfer_engine(self, init_info: Mapping[str, object]) -> None:
-        """Let the server's workers connect to the trainer."""
+        """Make the server's workers connect to the trainer."""
         self.server.post("/init_weight_transfer_engine", {"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        """Begin a version."""
+        """Begin the transfer of a version."""
         self.server.post("/start_weight_update")
 
     def update_weights(self, update_info: object) -> None:
-        """Let the workers receive what is described."""
+        """Make the workers receive the described weights."""
         self.server.post("/update_weights", {"update_info": update_info})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """The version is complete."""
+        """End the transfer of a version."""
         self.server.post("/finish_weight_update", {"weight_version": weight_version})
 
 
 def source_of(model: nn.Module) -> object:
-    """The model's weights as vLLM's transfer reads them: what there is, and each of them in turn."""
+    """The weights of a model in the form that vLLM's transfer reads: their descriptions, and an iterator."""
     base = module(f"{TRANSFER}.base")
 
     class Weights(base.WeightSource):

@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec, character_tokenizer
+from research.policy.loading import _storage
 from research.prompts.arithmetic import ALPHABET
 
 ADAPTERS = LoRA(rank=2, alpha=4.0)
@@ -98,6 +100,16 @@ class TestSettings:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         with pytest.raises(UserError, match="need a CUDA device"):
             build(made(tmp_path), lora=ADAPTERS, precision="bfloat16", weights="4bit")
+
+    def test_four_bits_are_experimental(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("research.policy.loading.find_spec", lambda name: object())
+        monkeypatch.setattr("research.policy.loading.BitsAndBytesConfig", MagicMock(spec=BitsAndBytesConfig))
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+        _storage(PolicySpec(path="x", lora=ADAPTERS, precision="bfloat16", weights="4bit"))
+        assert "weights in 4bit are experimental, and have never run on a GPU" in caplog.text
 
     def test_attention_that_is_not_installed(self, tmp_path: Path) -> None:
         if torch.cuda.is_available():

@@ -1,9 +1,11 @@
 """The server sampler against a server of our own: what is asked, what goes wrong; and a restart changes nothing."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from research.errors import UserError
 from research.policy import LoRA, Policy, PolicySpec
 from research.recipe import Recipe
 from research.rollouts import CheckpointRoute, Decoding, NCCLRoute, VLLMServerSampler
+from research.rollouts.vllm.http import Server
 from research.rollouts.vllm.nccl import TransferCalls
 from research.types import Prompt
 
@@ -507,6 +510,15 @@ class TestNCCL:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(UserError, match="needs a GPU"):
             make(policy, route=route)
+
+    def test_is_experimental(
+        self, fake: FakeVLLM, policy: Policy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
+        server = Server(fake.url, request_timeout=5.0, connections=1)
+        NCCLRoute(address="trainer", port=9000).attach(server, policy.model)
+        assert "NCCLRoute is experimental: it has never run on GPUs" in caplog.text
 
     def test_calls(self, fake: FakeVLLM, make: Callable[..., VLLMServerSampler]) -> None:
         """As the routes of vLLM's server name their arguments."""
