@@ -1,7 +1,8 @@
-"""Prompts → groups of completions: sampling engines, and which groups train.
+"""Prompts → groups of completions: sampling engines, and the choice of the groups that train.
 
-Slots: `Sampler` (the engine), `Tool` (what the policy may call while it writes), `Keep` (which groups train: dynamic
-sampling lives here) and `Retire` (which prompts are not drawn again).
+Slots: `Sampler` (the engine), `Source` (the origin of the completions that train), `Tool` (a function that the policy
+may call while it writes), `Keep` (selects the groups that train: dynamic sampling) and `Retire` (selects the prompts
+that are not drawn again).
 """
 
 from research.rollouts.collect import Collected, Collector

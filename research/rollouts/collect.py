@@ -15,7 +15,7 @@ class Collected:
     groups: tuple[Group, ...]
     """The groups that train in this step: at most as many as there were prompts."""
     surplus: tuple[Group, ...]
-    """Groups that may train but were one too many; the next step begins with them."""
+    """Groups that may train and exceed the number of prompts; the next step begins with them."""
     sampled: tuple[Group, ...]
     """All groups sampled in this step, kept or not."""
     dropped: int

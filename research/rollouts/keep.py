@@ -1,4 +1,4 @@
-"""The keep slot: which groups train."""
+"""The keep slot: the choice of the groups that train."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The retire slot: which prompts are not drawn again."""
+"""The retire slot: the choice of the prompts that are not drawn again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

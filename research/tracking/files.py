@@ -37,7 +37,7 @@ class RunLogger(Logger):
 
     @property
     def version(self) -> str:
-        """Not used."""
+        """An empty string: a run folder has no versions."""
         return ""
 
     def log_hyperparams(self, *args: object, **kwargs: object) -> None:

@@ -125,7 +125,7 @@ class VLLMSampler(Sampler):
             self._engine.wake("kv_cache")
         self._asleep, self._version = False, version
         self._engine.forget()
-        return {"rollouts/sync_bytes": float(taken)}  # of the weights taken over
+        return {"rollouts/sync_bytes": float(taken)}  # size of the weights loaded
 
     def _take_over(self, engine: Engine, version: int) -> int:
         """Load the weights that have changed, and return their size in bytes."""

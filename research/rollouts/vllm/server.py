@@ -27,7 +27,7 @@ FRESH = "default"
 ADAPTER = "/adapter"
 """Ending of the label of adapters; the weights below them are those that the server started with."""
 LOSSES = 3
-"""Number of failures in one rollout or sync after which the run gives up."""
+"""Number of failures in one rollout or sync at which the run ends with an error."""
 REMEMBERED = 4
 """Number of prompts that are sampled again after a restart, for comparison."""
 Result = TypeVar("Result")
