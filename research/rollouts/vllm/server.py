@@ -97,7 +97,7 @@ class VLLMServerSampler(Sampler):
         self.adapted, self.label = is_adapted(model), self.server.weights_label()
         if self.adapted and self.label != FRESH and not self.label.endswith(ADAPTER):
             raise UserError(
-                f"the vLLM server at {self.server.url} has weights from a run without adapters ({self.label}): "
+                f"the vLLM server at {self.server.url} has weights that a run without adapters sent ({self.label}): "
                 "restart it, so that it has the weights that the adapters belong to"
             )
         self.route.attach(self.server, model)
