@@ -105,7 +105,7 @@ def _cell(cell: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawing: a PNG file beside the report, and the same as SVG for a page that stands alone."""
+    """A drawing: an SVG file beside the report, and the same as an element of a page that stands alone."""
 
     file: Path
     """Relative to the report."""

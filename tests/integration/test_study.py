@@ -63,7 +63,7 @@ class TestComplete:
     def test_report_figures_and_tables(self, whole: Study) -> None:
         report = (whole.folder / "report.md").read_text()
         assert "Does either change matter?" in report
-        assert list((whole.folder / "figures").glob("*.png"))
+        assert list((whole.folder / "figures").glob("*.svg"))
         curves = read_rows(whole.folder / "curves.csv")
         assert [int(row["step"]) for row in curves if row["run"] == RUNS[0]] == [0, 1, 2, 3, 4]
         items = read_rows(whole.folder / "items.csv")

@@ -1,7 +1,8 @@
-"""The figures of a report, drawn once as PNG files and as SVG for a page."""
+"""The figures of a report: which there are, and their drawing as SVG, for a file and for the page."""
 
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_lowercase
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
@@ -11,7 +12,8 @@ from research.reporting.document import Figure
 from research.reporting.figures.curves import draw_compute, draw_curves
 from research.reporting.figures.forest import draw_effects, draw_factors, draw_final
 from research.reporting.figures.panels import draw_panels
-from research.reporting.figures.style import DPI, STYLE, inline_svg
+from research.reporting.figures.style import STYLE
+from research.reporting.figures.svg import as_file, in_page, small_svg
 from research.reporting.figures.tradeoffs import draw_costs, draw_interactions
 
 DRAWN: dict[str, tuple[Callable[[Analysis], Drawing | None], str]] = {
@@ -35,20 +37,21 @@ def draw_all(analysis: Analysis, folder: Path) -> dict[str, Figure]:
 
     Args:
         analysis: the study.
-        folder: where the PNG files go; made if missing.
+        folder: where the SVG files go; made if missing. Earlier drawings in it are removed.
 
     Returns: name to figure, in the order of `DRAWN`; a figure without data is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
-    for name, (draw, caption) in DRAWN.items():
-        path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)
-        with rc_context({**STYLE, "svg.hashsalt": name}):
+    for letter, (name, (draw, caption)) in zip(ascii_lowercase, DRAWN.items(), strict=False):
+        for earlier in folder.glob(f"{name}.*"):
+            earlier.unlink()
+        with rc_context(STYLE):
             drawing = draw(analysis)
-            if drawing is not None:
-                drawing.savefig(path, dpi=DPI)
-                drawing.set_layout_engine("none")  # it is laid out; the same again would take as long
-                file = Path(folder.name) / path.name
-                figures[name] = Figure(file=file, svg=inline_svg(drawing, name), caption=caption)
+            if drawing is None:
+                continue
+            svg = small_svg(drawing, letter)
+        path = folder / f"{name}.svg"
+        path.write_text(as_file(svg), encoding="utf-8")
+        figures[name] = Figure(file=Path(folder.name) / path.name, svg=in_page(svg), caption=caption)
     return figures

@@ -45,7 +45,7 @@ def draw_final(analysis: Analysis) -> Figure | None:
         colour = looks(analysis)[summary.cell.id][0]
         _row(ax, y, summary.metric, list(summary.values.values()), scale=scale, colour=colour)
     start_line(ax.axvline, analysis, scale=scale)
-    _rows(figure, ax, [f"{summary.cell.label}  (n={summary.metric.n})" for summary in shown])
+    _rows(figure, ax, [f"{summary.cell.label} (n={summary.metric.n})" for summary in shown])
     ax.set_xlabel(analysis.metric_name + unit)
     legend(figure, ax)
     return figure
@@ -68,7 +68,7 @@ def draw_effects(analysis: Analysis) -> Figure | None:
         ax.scatter(*zip(*theirs, strict=True), s=50, marker="D", label=label, **edge)
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left")
     ax.axvline(0, color=INK, linewidth=1)
-    _rows(figure, ax, [f"{e.cell.label}\nvs {e.reference.label}  (n={e.gain.n})" for e in effects])
+    _rows(figure, ax, [f"{e.cell.label}\nvs {e.reference.label} (n={e.gain.n})" for e in effects])
     ax.set_xlabel(_gain_label(analysis))
     return figure
 
@@ -85,7 +85,7 @@ def draw_factors(analysis: Analysis) -> Figure | None:
         _row(ax, y, effect.gain, (), scale=scale, colour=COLOURS[1 if " × " in effect.name else 0])
     ax.axvline(0, color=INK, linewidth=1)
     names = [effect.name.replace("_", " ").replace(" × ", "\n× ", 1) for effect in effects]
-    _rows(figure, ax, [f"{name}  (n={effect.gain.n})" for name, effect in zip(names, effects, strict=True)])
+    _rows(figure, ax, [f"{name} (n={effect.gain.n})" for name, effect in zip(names, effects, strict=True)])
     ax.set_xlabel(_gain_label(analysis))
     return figure
 

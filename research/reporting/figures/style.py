@@ -1,7 +1,5 @@
 """How figures look: colours that the colour-blind tell apart, fonts that stay readable at the width of a README."""
 
-import io
-import re
 from collections.abc import Callable, Sequence
 from textwrap import fill
 from typing import Any
@@ -15,7 +13,6 @@ from research.reporting.analysis.analysis import Analysis
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1b1b1b", "#8A7B00")
 """Okabe and Ito's palette for the colour-blind, its yellow darkened to be seen on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DPI = 150
 ENTRY_INCHES = 0.26
 """Height of a legend's entry."""
 LINES = ("-", "--", ":", "-.")
@@ -24,8 +21,6 @@ INK = "#1b1b1b"
 GRID = "#e6e6e6"
 FAINT = "#7a7a7a"
 """What is there to compare with; between black and white, so that it is seen on both."""
-THEMED = {INK: "currentColor", GRID: "var(--line)"}
-"""Colours that a page sets, so that a drawing can be read on light and on dark."""
 STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -38,10 +33,15 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.06,
 }
 
 
@@ -64,16 +64,16 @@ def wrapped(label: str, width: int = 34) -> str:
     return "\n".join(fill(line, width) for line in label.splitlines())
 
 
-def legend(figure: Figure, ax: Axes, *, inside_up_to: int = 4) -> None:
-    """Inside the axes for few entries, beside them for more; the figure grows where these do not fit."""
+def legend(figure: Figure, ax: Axes, *, below_up_to: int = 4) -> None:
+    """Names what is drawn: below the axes for few entries, beside them for more; the figure grows where needed."""
     handles, labels = ax.get_legend_handles_labels()
     labels = [wrapped(label, 40) for label in labels]
-    if len(labels) > inside_up_to:
+    if len(labels) > below_up_to:
         lines = sum(label.count("\n") + 1 for label in labels)
         figure.set_figheight(max(figure.get_figheight(), ENTRY_INCHES * (lines + 2)))
         figure.legend(handles, labels, loc="outside right center")
     elif labels:
-        ax.legend(handles, labels, loc="best")
+        legend_below(figure, handles, labels)
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
@@ -88,23 +88,3 @@ def start_line(draw: Callable[..., object], analysis: Analysis, *, scale: float)
     """The warm start's metric as a dashed line, by `axhline` or `axvline`."""
     if analysis.start.n:
         draw(scale * analysis.start.mean, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.3, label="Warm start")
-
-
-def inline_svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element to stand in a page.
-
-    Args:
-        figure: what was drawn.
-        name: makes its ids differ from those of the page's other drawings.
-
-    Returns: the element: transparent, ink and grid in the page's colours, the same text for the same figure.
-    """
-    text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].strip()
-    for colour, themed in THEMED.items():
-        svg = svg.replace(colour, themed)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    return re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)

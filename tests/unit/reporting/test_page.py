@@ -133,7 +133,7 @@ class TestPage:
 
     def test_figures_are_drawings_in_the_colours_of_the_page(self, folder: Path) -> None:
         text = (folder / "report.html").read_text()
-        assert text.count("<svg ") == len(list((folder / "figures").glob("*.png")))
+        assert text.count("<svg ") == len(list((folder / "figures").glob("*.svg")))
         assert "currentColor" in text
         assert len(text) < 1_000_000
 

@@ -118,8 +118,8 @@ def test_a_full_study(tmp_path: Path):
     assert path == folder / "report.md"
     report = path.read_text()
     for name in ("curves", "final", "effects", "panels"):
-        assert (folder / "figures" / f"{name}.png").stat().st_size > 5000
-        assert report.count(f"(figures/{name}.png)") == 1
+        assert (folder / "figures" / f"{name}.svg").stat().st_size > 2000
+        assert report.count(f"(figures/{name}.svg)") == 1
     assert "The design's 9 runs (3 cells × 3 seeds) are all complete." in report
     assert line(report, "| Row | Seeds | avg@8, % [95 %]")
     assert line(report, "| Warm start | 3 | 26.0 [")
@@ -193,8 +193,8 @@ def test_only_what_is_there_is_needed(tmp_path: Path):
     report = write_report(folder).read_text()
     assert "nothing is compared with it" in report
     assert "## Cost" not in report
-    assert not (folder / "figures" / "curves.png").exists()
-    assert (folder / "figures" / "final.png").exists()
+    assert not (folder / "figures" / "curves.svg").exists()
+    assert (folder / "figures" / "final.svg").exists()
 
 
 def test_no_complete_run_is_reported_and_not_an_error(tmp_path: Path):
