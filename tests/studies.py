@@ -1,6 +1,7 @@
 """A study small enough for a test: its file, its command, and what must be true of its records in the end."""
 
 import csv
+import gzip
 import os
 import subprocess
 import sys
@@ -151,7 +152,8 @@ def holder(folder: Path, above: psutil.Process | None = None) -> psutil.Process:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -91,5 +91,5 @@ class Runs:
     def finish_study(self, folder: Path, complete: bool) -> None:
         """Store the report, its tables and its figures with the parent run, and end that."""
         files = sorted([*folder.glob("*.*"), *folder.glob("figures/*"), *folder.glob("tables/*")])
-        kept = [path for path in files if path.suffix in (".md", ".html", ".csv", ".tex", ".yaml", ".svg")]
+        kept = [path for path in files if path.suffix in (".md", ".html", ".csv", ".tex", ".yaml", ".svg", ".gz")]
         self.tracker.finish(self.parent, "FINISHED" if complete else "FAILED", kept)

@@ -6,7 +6,16 @@ step down, a resumed run logs no step twice, and a lost MLflow database can be f
 
 from research.tracking.contents import CONFIG, RESULT
 from research.tracking.databases import connect, without_password
-from research.tracking.files import ITEMS, METRICS, SAMPLES, RunLogger, merged_steps, read_lines, replace_text
+from research.tracking.files import (
+    ITEMS,
+    METRICS,
+    SAMPLES,
+    RunLogger,
+    merged_steps,
+    read_lines,
+    replace_bytes,
+    replace_text,
+)
 from research.tracking.tracker import Tracker
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "connect",
     "merged_steps",
     "read_lines",
+    "replace_bytes",
     "replace_text",
     "without_password",
 ]

@@ -101,6 +101,14 @@ def merged_steps(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def replace_text(path: Path, text: str) -> None:
+    """Write a file of text completely or not at all.
+
+    Raises: UserError if it cannot be written; the old file is then unchanged.
+    """
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
     """Write a file completely or not at all.
 
     Raises: UserError if it cannot be written; the old file is then unchanged.
@@ -108,8 +116,8 @@ def replace_text(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w") as file:
-            file.write(text)
+        with unfinished.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)

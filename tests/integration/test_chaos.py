@@ -60,7 +60,7 @@ def test_twenty_kills_at_random_moments(small: Callable[..., dict[str, Any]], tm
     assert process.wait() == 0, (study.home / "log.txt").read_text()[-3000:]
     check_records(study, runs, factors)
     assert study.numbers() == whole.numbers()
-    for table in ("curves.csv", "items.csv"):
+    for table in ("curves.csv", "items.csv.gz"):
         assert read_rows(study.folder / table) == read_rows(whole.folder / table)
     assert longest < 10
     print(f"{kills} kills; {len(runs)} cells; uninterrupted {length:.0f} s; children gone within {longest:.1f} s")

@@ -66,7 +66,7 @@ class TestComplete:
         assert list((whole.folder / "figures").glob("*.svg"))
         curves = read_rows(whole.folder / "curves.csv")
         assert [int(row["step"]) for row in curves if row["run"] == RUNS[0]] == [0, 1, 2, 3, 4]
-        items = read_rows(whole.folder / "items.csv")
+        items = read_rows(whole.folder / "items.csv.gz")
         assert {(row["run"], row["step"]) for row in items} == {(run, step) for run in RUNS for step in ("0", "4")}
         provenance = read_rows(whole.folder / "provenance.csv")
         ids = {run.info.run_name: run.info.run_id for run in whole.children()}
@@ -129,7 +129,7 @@ class TestKilled:
         assert {path: path.stat().st_mtime_ns for path in finished} == finished
         check_records(study)
         assert study.numbers() == whole.numbers()
-        for table in ("curves.csv", "items.csv"):
+        for table in ("curves.csv", "items.csv.gz"):
             assert read_rows(study.folder / table) == read_rows(whole.folder / table)
 
 

@@ -1,6 +1,7 @@
-"""Tables of a study's results folder: runs.csv, curves.csv, items.csv, provenance.csv."""
+"""Tables of a study's results folder: runs.csv, curves.csv, items.csv.gz, provenance.csv."""
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from research.ablation.folder.provenance import provenance_row
 from research.ablation.folder.record import copy_papers, study_of
 from research.ablation.folder.study_file import STUDY
 from research.ablation.plan import Plan, Run
-from research.tracking import ITEMS, RESULT, merged_steps, read_lines, replace_text
+from research.tracking import ITEMS, RESULT, merged_steps, read_lines, replace_bytes, replace_text
 
 
 def write_outputs(plan: Plan, *, command: str, failures: Mapping[str, str], mlflow_ids: Mapping[str, str]) -> None:
@@ -21,7 +22,8 @@ def write_outputs(plan: Plan, *, command: str, failures: Mapping[str, str], mlfl
     copy_papers(plan)
     write_csv(plan.folder / "runs.csv", [run_row(run, failures) for run in plan.runs])
     write_csv(plan.folder / "curves.csv", [row for run in plan.runs for row in curve_rows(run)])
-    write_csv(plan.folder / "items.csv", [row for run in plan.runs for row in item_rows(run)])
+    # Compressed: names of runs and prompts, which its rows repeat, are nine tenths of it.
+    write_csv(plan.folder / "items.csv.gz", [row for run in plan.runs for row in item_rows(run)])
     write_csv(plan.folder / "provenance.csv", [provenance_row(run, mlflow_ids) for run in plan.runs])
 
 
@@ -61,7 +63,12 @@ def item_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of any columns as a table; what a row lacks is empty."""
+    """Write rows of any columns as a table; what a row lacks is empty. Equal rows give equal bytes.
+
+    Args:
+        path: the file; compressed if it ends in .gz.
+        rows: column to value.
+    """
     columns: dict[str, None] = {}
     for row in rows:
         columns.update(dict.fromkeys(row))
@@ -69,4 +76,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    replace_text(path, text.getvalue())
+    if path.suffix == ".gz":
+        replace_bytes(path, gzip.compress(text.getvalue().encode(), mtime=0))
+    else:
+        replace_text(path, text.getvalue())

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from gzip import BadGzipFile
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Results:
     curves: pd.DataFrame
     """One row a run and step; empty if there is no curves.csv."""
     items: pd.DataFrame
-    """One row a run, evaluation and item; empty if there is no items.csv."""
+    """One row a run, evaluation and item; empty if there is no items.csv.gz."""
     provenance: pd.DataFrame
     """One row a run; empty if there is no provenance.csv."""
 
@@ -108,7 +109,7 @@ def read_results(folder: Path) -> Results:
         study=study,
         runs=runs,
         curves=_table(folder / "curves.csv", ("run", "step"), required=False),
-        items=_table(folder / "items.csv", ("run", "step", "prompt", "k", "right"), required=False),
+        items=_table(folder / "items.csv.gz", ("run", "step", "prompt", "k", "right"), required=False),
         provenance=_table(folder / "provenance.csv", ("run",), required=False),
     )
 
@@ -120,7 +121,7 @@ def _table(path: Path, columns: tuple[str, ...], *, required: bool) -> pd.DataFr
         return pd.DataFrame(columns=list(columns))
     try:
         table = pd.read_csv(path, dtype={"run": str, "cell": str, "status": str, **_AS_TEXT})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, BadGzipFile, EOFError) as error:
         raise UserError(f"{path} is not a readable table: {error}") from None
     lost = [column for column in columns if column not in table]
     if lost:

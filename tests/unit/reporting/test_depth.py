@@ -1,12 +1,14 @@
 """Items, learning curves and costs of a study that this test makes up, worked out by hand."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
+from research.ablation.folder.tables import write_csv
+from research.errors import UserError
 from research.reporting.analysis.analysis import analyse
 from research.reporting.analysis.costs import costs
 from research.reporting.analysis.learning import collapse, crossing, learning
@@ -43,8 +45,8 @@ def study(folder: Path, **metric: object) -> Path:
             curves[-1] |= {"cost/tokens_sampled": tokens * step / 10, "rollouts/truncated": 0.0} if step else {}
         for step, counts in ((0, (1, 1)), (10, right)):
             items += [{"run": run, "step": step, "prompt": f"p{i}", "k": 4, "right": r} for i, r in enumerate(counts)]
-    for name, rows in {"runs": runs, "curves": curves, "items": items}.items():
-        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    for name, rows in {"runs.csv": runs, "curves.csv": curves, "items.csv.gz": items}.items():
+        write_csv(folder / name, rows)
     return folder
 
 
@@ -61,9 +63,27 @@ def test_items_are_paired_by_seed_and_item(tmp_path: Path):
     assert [cell.items for cell in found.cells] == [2, 2]
 
 
+def test_a_table_is_the_same_compressed(tmp_path: Path):
+    rows = [{"run": "a-s0", "right": k} for k in range(50)]
+    for name in ("items.csv", "items.csv.gz"):
+        write_csv(tmp_path / name, rows)
+    written = (tmp_path / "items.csv.gz").read_bytes()
+    assert gzip.decompress(written) == (tmp_path / "items.csv").read_bytes()
+    assert written[4:8] == bytes(4)  # no time of writing
+
+
+def test_a_table_that_is_cut_off_is_a_sentence(tmp_path: Path):
+    folder = study(tmp_path / "s")
+    table = folder / "items.csv.gz"
+    for damaged in (table.read_bytes()[:-20], b"run,step\n"):
+        table.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"items\.csv\.gz is not a readable table"):
+            read_results(folder)
+
+
 def test_another_metric_has_no_items(tmp_path: Path):
     folder = study(tmp_path / "s")
-    (folder / "items.csv").unlink()
+    (folder / "items.csv.gz").unlink()
     analysis = analyse(folder)
     assert analysis.items is None
     assert "not recorded" in str(items_section(analysis).blocks[0])

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from test_reporting import write_study
+from test_report import write_study
 
 from research.reporting import write_report
 from research.reporting.figures.style import INK, STYLE
