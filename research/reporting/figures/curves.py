@@ -1,4 +1,4 @@
-"""The metric over training: over steps, a panel a cell where they are many, and over tokens sampled."""
+"""Learning curves: the metric over steps, and over tokens sampled."""
 
 from textwrap import fill
 
@@ -14,11 +14,14 @@ from research.reporting.figures.style import FAINT, legend, looks, metric_scale,
 
 TOKENS = "cost/tokens_sampled"
 TOGETHER = 4
-"""With more cells than this, each has a panel of its own: their bands would hide one another."""
+"""Most cells in one panel; the bands of more would hide one another, so each has a panel of its own."""
 
 
 def by_cell(analysis: Analysis, column: str) -> dict[str, pd.DataFrame]:
-    """Cell id to a table of steps by seeds, complete runs only; the warm start is step 0 of the study's metric."""
+    """Cell id to its complete runs' values: a row a step, a column a seed.
+
+    Step 0 of the study's metric is the warm start.
+    """
     results = analysis.results
     if column not in results.curves:
         return {}
@@ -36,7 +39,7 @@ def by_cell(analysis: Analysis, column: str) -> dict[str, pd.DataFrame]:
 
 
 def t_band(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Student's t interval of the mean over seeds, at every step.
+    """Student's t interval of the mean over seeds, for each step.
 
         x̄ ± t_{n−1, 0.975} · s/√n
 
@@ -59,7 +62,7 @@ def t_band(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def draw_line(
     ax: Axes, analysis: Analysis, cell_id: str, x: pd.Series, table: pd.DataFrame, *, seeds: bool, marks: bool = True
 ) -> None:
-    """The mean over seeds of one cell; with its seeds, also every seed, thin, and the band of the mean."""
+    """Draws one cell: the mean over seeds, and with `seeds` also each seed as a thin line and the mean's interval."""
     colour, marker, line = looks(analysis)[cell_id]
     if seeds and table.shape[1] > 1:
         low, high = t_band(table)
@@ -72,7 +75,7 @@ def draw_line(
 
 
 def draw_curves(analysis: Analysis) -> Figure | None:
-    """The metric over steps: mean, band and seeds, the cells in one panel or each in its own."""
+    """The metric over steps: mean, interval and every seed; one panel for all cells, or one for each."""
     scale = metric_scale(analysis)[0]
     tables = {cell_id: scale * table for cell_id, table in by_cell(analysis, analysis.results.study.metric).items()}
     if not tables:
@@ -90,14 +93,14 @@ def draw_curves(analysis: Analysis) -> Figure | None:
 
 
 def _shown(tables: dict[str, pd.DataFrame]) -> str:
-    """What the lines are."""
+    """The figure's title, which says what is drawn of each cell."""
     if all(table.shape[1] == 1 for table in tables.values()):
         return "One seed"
     return "Mean over seeds, its 95 % t interval, and every seed"
 
 
 def _limits(tables: dict[str, pd.DataFrame], start: float | None) -> tuple[float, float]:
-    """What every seed fits into; a band of few seeds may leave it."""
+    """Limits of the y axis that hold every seed and the warm start; the interval of few seeds may reach beyond."""
     values = np.concatenate([table.to_numpy().ravel() for table in tables.values()])
     low, high = np.nanmin(values), np.nanmax(values)
     low, high = (low, high) if start is None else (min(low, start), max(high, start))
@@ -106,7 +109,7 @@ def _limits(tables: dict[str, pd.DataFrame], start: float | None) -> tuple[float
 
 
 def _panels(analysis: Analysis, tables: dict[str, pd.DataFrame], limits: tuple[float, float]) -> Figure:
-    """A panel a cell; the first cell's mean is grey in the others."""
+    """One panel for each cell; the first cell's mean is a grey line in the others."""
     columns = 3 if len(tables) <= 9 else 4
     rows = -(-len(tables) // columns)
     figure = Figure(figsize=(3.1 * columns, 0.9 + 2.35 * rows))
@@ -133,14 +136,14 @@ def _panels(analysis: Analysis, tables: dict[str, pd.DataFrame], limits: tuple[f
 
 
 def steps_of(table: pd.DataFrame) -> pd.Series:
-    """The steps of a table, as a column."""
+    """The steps of a table, as a column to draw it over."""
     return pd.Series(table.index, index=table.index)
 
 
 def draw_compute(analysis: Analysis) -> Figure | None:
-    """The metric over tokens sampled (means over seeds), so that cells are compared at equal compute.
+    """The metric over tokens sampled, both as means over seeds: cells are compared at equal compute.
 
-    None without the running total of tokens sampled, which never falls during a run.
+    None if a run lacks the running total of tokens sampled, or if the total falls during a run.
     """
     metric, tokens = by_cell(analysis, analysis.results.study.metric), by_cell(analysis, TOKENS)
     if not metric or not all(cell_id in tokens for cell_id in metric):
@@ -161,6 +164,7 @@ def draw_compute(analysis: Analysis) -> Figure | None:
 
 
 def _finish(figure: Figure, ax: Axes, analysis: Analysis, xlabel: str, title: str) -> Figure:
+    """Adds the warm start, the names of the axes, the title and the legend."""
     scale, unit = metric_scale(analysis)
     start_line(ax.axhline, analysis, scale=scale)
     ax.set_xlabel(xlabel)

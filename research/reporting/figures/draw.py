@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, and their drawing as SVG, for a file and for the page."""
+"""All figures of a report, drawn as SVG: each as a file, and for the report's page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,11 +29,11 @@ DRAWN: dict[str, tuple[Callable[[Analysis], Drawing | None], str]] = {
     "panels": (draw_panels, "What else moved during training; mean over seeds."),
     "costs": (draw_costs, "What every gain costs, in units of what the reference cost; bars are 95 % intervals."),
 }
-"""Name to what draws it, and its caption."""
+"""Name to the function that draws the figure, and its caption."""
 
 
 def draw_all(analysis: Analysis, folder: Path) -> dict[str, Figure]:
-    """Draw every figure that the study has data for.
+    """Draw all figures that the study has data for.
 
     Args:
         analysis: the study.

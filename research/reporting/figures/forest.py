@@ -1,4 +1,4 @@
-"""Forest plots: a row each with mean, 95 % interval and seeds: the metric of every cell, gains, effects of factors."""
+"""Forest plots, a row each with mean, 95 % interval and seeds: of cells, of comparisons, and of factors."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from research.reporting.figures.style import COLOURS, INK, legend, looks, metric
 from research.statistics import Interval
 
 LINE_INCHES = 0.17
-"""Height of one more line of a row's name."""
+"""Height that each further line of a row's name adds."""
 
 
 def _row(ax: Axes, y: int, value: Interval, seeds: Sequence[float], *, scale: float, colour: str) -> None:
-    """A dot at the mean, a bar over the interval, small dots below for the seeds."""
+    """Draws a row: a dot at the mean, a bar over the interval, and small dots below it for the seeds."""
     if value.low is not None and value.high is not None:
         ax.plot([scale * value.low, scale * value.high], [y, y], color=colour, linewidth=2.5)
     if len(seeds):
@@ -24,7 +24,7 @@ def _row(ax: Axes, y: int, value: Interval, seeds: Sequence[float], *, scale: fl
 
 
 def _rows(figure: Figure, ax: Axes, names: Sequence[str]) -> None:
-    """A name a row, on several lines where it is long; the figure grows by what they take."""
+    """Names the rows, long names on several lines; the figure grows by the height of these."""
     names = [wrapped(name) for name in names]
     tallest = max(name.count("\n") + 1 for name in names)
     figure.set_figheight(figure.get_figheight() + max(0, tallest - 2) * LINE_INCHES * len(names))
@@ -34,7 +34,7 @@ def _rows(figure: Figure, ax: Axes, names: Sequence[str]) -> None:
 
 
 def draw_final(analysis: Analysis) -> Figure | None:
-    """The metric at the last step, per cell."""
+    """The metric of each cell at the last step."""
     scale, unit = metric_scale(analysis)
     shown = [summary for summary in analysis.summaries if summary.metric.n]
     if not shown:
@@ -52,7 +52,7 @@ def draw_final(analysis: Analysis) -> Figure | None:
 
 
 def draw_effects(analysis: Analysis) -> Figure | None:
-    """The paired gain of every comparison in its cell's colour, and the paper's gain beside it in its own setting."""
+    """The paired gain of each comparison, and above it the paper's gain if both are in percentage points."""
     scale, _ = metric_scale(analysis)
     effects = [effect for effect in analysis.effects if effect.gain.n]
     if not effects:
@@ -74,7 +74,7 @@ def draw_effects(analysis: Analysis) -> Figure | None:
 
 
 def draw_factors(analysis: Analysis) -> Figure | None:
-    """Main effects, and the interactions that the design can tell apart; None unless the design is factorial."""
+    """Main effects, and interactions that the design can tell apart; None unless the design is factorial."""
     effects = analysis.factors
     if not effects:
         return None
@@ -91,4 +91,5 @@ def draw_factors(analysis: Analysis) -> Figure | None:
 
 
 def _gain_label(analysis: Analysis) -> str:
+    """Name of an axis of gains, which are positive where the cell is better, whatever the metric's direction."""
     return f"Gain in {analysis.metric_name}{', points' if analysis.percent else ''} (right is better)"

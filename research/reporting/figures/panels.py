@@ -1,4 +1,4 @@
-"""What else moves during training: entropy, the length of right and of wrong completions, truncation, dead groups."""
+"""Quantities beside the metric over steps: entropy, lengths of completions, truncation, groups of equal rewards."""
 
 from collections.abc import Mapping
 
@@ -20,13 +20,13 @@ PANELS: Mapping[str, str] = {
     "rollouts/length_mean": "Completion length, rollouts",
     "rollouts/zero_variance_groups": "Groups of equal rewards, %",
 }
-"""Column of curves.csv to title; lengths in tokens."""
+"""Column of curves.csv to the panel's title; lengths are in tokens."""
 SMOOTH_FROM = 40
-"""With at least this many steps the panels show running means over a twentieth of the steps."""
+"""Steps from which on a panel shows the running mean over a twentieth of the steps."""
 
 
 def draw_panels(analysis: Analysis) -> Figure | None:
-    """A panel for every quantity of `PANELS` that was recorded; bands and seeds only where cells are few."""
+    """One panel for each quantity of `PANELS` that was recorded; intervals and seeds only where cells are few."""
     shown = {column: tables for column in PANELS if (tables := by_cell(analysis, column))}
     if not shown:
         return None
@@ -49,7 +49,7 @@ def draw_panels(analysis: Analysis) -> Figure | None:
     for ax in axes[len(shown) :]:
         ax.set_visible(False)
     entries: dict[str, Artist] = {}
-    for ax in axes:  # a cell may be missing in one panel
+    for ax in axes:  # a panel may lack a cell
         handles, labels = ax.get_legend_handles_labels()
         entries |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in entries}
     order = [label for label in (summary.cell.label for summary in analysis.summaries) if label in entries]

@@ -1,4 +1,4 @@
-"""How figures look: colours that the colour-blind tell apart, fonts that stay readable at the width of a README."""
+"""Style of the figures: colours that colour-blind readers can tell apart, and type that is large enough in a README."""
 
 from collections.abc import Callable, Sequence
 from textwrap import fill
@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 from research.reporting.analysis.analysis import Analysis
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1b1b1b", "#8A7B00")
-"""Okabe and Ito's palette for the colour-blind, its yellow darkened to be seen on white."""
+"""Okabe and Ito's palette for colour-blind readers, with a darker yellow that is visible on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 ENTRY_INCHES = 0.26
-"""Height of a legend's entry."""
+"""Height of one entry of a legend."""
 LINES = ("-", "--", ":", "-.")
 INK = "#1b1b1b"
-"""Text, axes, and the cell whose colour is black; the page's own colour of text in a page."""
+"""Colour of text, of axes and of one cell. In a page it becomes the page's colour of text."""
 GRID = "#e6e6e6"
 FAINT = "#7a7a7a"
-"""What is there to compare with; between black and white, so that it is seen on both."""
+"""Colour of what cells are compared with; a grey that is visible on black and on white."""
 STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -46,7 +46,7 @@ STYLE: dict[Any, Any] = {
 
 
 def looks(analysis: Analysis) -> dict[str, tuple[str, str, str]]:
-    """Cell id to colour, marker and line; where a colour comes again, the other two are others."""
+    """Cell id to colour, marker and line style; cells of one colour differ in the other two."""
     n = len(COLOURS)
     return {
         summary.cell.id: (COLOURS[k % n], MARKERS[(k + k // n) % len(MARKERS)], LINES[k // n % len(LINES)])
@@ -55,17 +55,17 @@ def looks(analysis: Analysis) -> dict[str, tuple[str, str, str]]:
 
 
 def metric_scale(analysis: Analysis) -> tuple[float, str]:
-    """The factor and the unit by which the study's metric is drawn."""
+    """The factor that the study's metric is multiplied by in a figure, and the unit for the axis."""
     return (100.0, ", %") if analysis.percent else (1.0, "")
 
 
 def wrapped(label: str, width: int = 34) -> str:
-    """A label on as many lines as it takes: a cell of a factorial is named after all its levels."""
+    """A label broken into lines: a cell of a factorial design is named after all its levels."""
     return "\n".join(fill(line, width) for line in label.splitlines())
 
 
 def legend(figure: Figure, ax: Axes, *, below_up_to: int = 4) -> None:
-    """Names what is drawn: below the axes for few entries, beside them for more; the figure grows where needed."""
+    """Adds the legend: below the axes if it has few entries, else beside them. The figure grows to hold it."""
     handles, labels = ax.get_legend_handles_labels()
     labels = [wrapped(label, 40) for label in labels]
     if len(labels) > below_up_to:
@@ -77,7 +77,7 @@ def legend(figure: Figure, ax: Axes, *, below_up_to: int = 4) -> None:
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """Below all axes, in as many columns as fit; the figure grows by as much."""
+    """Adds a legend below all axes, in as many columns as fit. The figure grows by its height."""
     entry = 0.6 + 0.1 * max(len(label) for label in labels)
     columns = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
     figure.set_figheight(figure.get_figheight() + ENTRY_INCHES * -(-len(labels) // columns))
@@ -85,6 +85,12 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
 
 
 def start_line(draw: Callable[..., object], analysis: Analysis, *, scale: float) -> None:
-    """The warm start's metric as a dashed line, by `axhline` or `axvline`."""
+    """Draws the warm start's metric as a dashed line.
+
+    Args:
+        draw: `axhline` or `axvline` of the axes.
+        analysis: the study; nothing is drawn if it has no metric of the warm start.
+        scale: the factor of `metric_scale`.
+    """
     if analysis.start.n:
         draw(scale * analysis.start.mean, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.3, label="Warm start")

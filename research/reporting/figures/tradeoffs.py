@@ -1,4 +1,4 @@
-"""What a gain costs, and whether two factors help or hinder one another."""
+"""Gains over what they cost, and the metric at pairs of factor levels."""
 
 from itertools import combinations
 from textwrap import fill
@@ -15,7 +15,7 @@ from research.statistics import Interval, mean_interval
 
 
 def draw_costs(analysis: Analysis) -> Figure | None:
-    """Every comparison's gain against what the cell cost in units of its reference's cost."""
+    """The gain of each comparison over the cost of its cell, relative to the cost of its reference."""
     scale, _ = metric_scale(analysis)
     effects = [effect for effect in analysis.effects if effect.gain.n]
     shown = {column.name: column.title for column in SPENT if any(_ratio(analysis, e, column.name).n for e in effects)}
@@ -51,16 +51,17 @@ def draw_costs(analysis: Analysis) -> Figure | None:
 
 
 def _ratio(analysis: Analysis, effect: Effect, column: str) -> Interval:
-    """What the cell spent in units of its reference's, at every seed that both have."""
+    """The cell's cost relative to its reference's, over the seeds that both have."""
     spent, base = (analysis.results.by_seed(cell.id, column) for cell in (effect.cell, effect.reference))
     return mean_interval([spent[seed] / base[seed] for seed in spent if base.get(seed)])
 
 
 def draw_interactions(analysis: Analysis) -> Figure | None:
-    """The mean of the metric at every pair of two factors' levels; lines that are not parallel show an interaction.
+    """The mean metric at each pair of two factors' levels; lines that are not parallel show an interaction.
 
-    A mean is over the cells with both levels, at the seeds that have them all, with its 95 % interval over seeds. In a
-    fraction a panel is headed by the sum that its lines show, where the interaction is not clear of other effects.
+    A mean is over the cells with both levels, at the seeds that all these cells have; its 95 % interval is over seeds.
+    In a fractional design, an interaction may be aliased with other effects: the panel's title is then the sum of
+    effects that its lines show.
     """
     study = analysis.results.study
     levels = {f: list(dict.fromkeys(cell.levels[f] for cell in study.cells)) for f in study.cells[0].levels}
@@ -102,6 +103,7 @@ def draw_interactions(analysis: Analysis) -> Figure | None:
 
 
 def _mean(analysis: Analysis, chosen: dict[str, str]) -> Interval:
+    """The metric over the cells with the chosen levels: factor to level."""
     cells = [summary.values for summary in analysis.summaries if chosen.items() <= dict(summary.cell.levels).items()]
     seeds = set.intersection(*(set(values) for values in cells)) if cells else set()
     return mean_interval([float(np.mean([values[seed] for values in cells])) for seed in sorted(seeds)])

@@ -1,4 +1,4 @@
-"""Two evaluations side by side, as a page: what changed, and pairs of completions that show it."""
+"""Page that compares two evaluations: changes of the measures, and pairs of completions that show them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +9,19 @@ from research.reporting.pages.evaluations import change_row
 from research.reporting.pages.render import provenance, render
 
 PAIRS = 12
-"""Items shown of each kind."""
+"""Most items shown of each kind: gained, lost, unchanged."""
+Item = Mapping[str, Any]
+"""An entry of a record, as `research.evaluation.record.item_of` makes it."""
 
 
 def comparison_page(before: Record, after: Record, comparison: Comparison, *, command: str) -> str:
-    """One HTML page.
+    """Two evaluations of the same items as an HTML page.
 
     Args:
-        before: the first record.
-        after: the second, of the same items.
-        comparison: of the two.
-        command: what made the page.
+        before: the first evaluation.
+        after: the second one.
+        comparison: their comparison.
+        command: the command that makes the page.
     """
     names = [str(record.settings["target"]) for record in (before, after)]
     accuracy = comparison.changes[0]
@@ -58,7 +60,8 @@ def _origin(record: Record) -> str:
     return f"{settings['target']}: policy {settings['policy']}, step {settings['step']}, config {settings['config']}"
 
 
-def _pairs(before: Record, after: Record, prompts: Sequence[str]) -> list[dict[str, Any]]:
+def _pairs(before: Record, after: Record, prompts: Sequence[str]) -> list[dict[str, object]]:
+    """A completion before and one after for each prompt; where the accuracy rose, a wrong one and a right one."""
     was, now = _by_prompt(before), _by_prompt(after)
     pairs = []
     for prompt in prompts:
@@ -76,20 +79,21 @@ def _pairs(before: Record, after: Record, prompts: Sequence[str]) -> list[dict[s
     return pairs
 
 
-def _by_prompt(record: Record) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
+def _by_prompt(record: Record) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
     for item in record.items:
         found.setdefault(item["prompt"], []).append(item)
     return found
 
 
-def _share(items: Sequence[Mapping[str, Any]]) -> float:
+def _share(items: Sequence[Item]) -> float:
+    """Share of right completions."""
     completions = [completion for item in items for completion in item["completions"]]
     return sum(completion["right"] for completion in completions) / len(completions)
 
 
-def _side(name: str, items: Sequence[Mapping[str, Any]], *, wanted: bool) -> dict[str, Any]:
-    """The first completion with the wanted verdict, or the first of all; and how many of them are right."""
+def _side(name: str, items: Sequence[Item], *, wanted: bool) -> dict[str, object]:
+    """One side of a pair: the first completion with the wanted verdict, else the first of all, and the share right."""
     completions = [completion for item in items for completion in item["completions"]]
     shown = next((completion for completion in completions if completion["right"] == wanted), completions[0])
     right = sum(completion["right"] for completion in completions)

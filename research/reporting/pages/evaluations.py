@@ -1,4 +1,4 @@
-"""Evaluations and comparisons of two, as terminal tables."""
+"""Terminal tables of an evaluation, and of the comparison of two."""
 
 from math import isnan
 
@@ -10,11 +10,11 @@ from research.evaluation.summary import seed_interval, summarize, uncertainty
 from research.statistics import Interval
 
 SHARES = ("avg@", "pass@", "cons@", "format", "truncated", "reflection", "self-check", "accuracy")
-"""Measures that are printed as percentages."""
+"""Beginnings of the names of measures that are printed as percentages."""
 
 
 def evaluation_table(record: Record) -> Table:
-    """Every measure with its interval over items, and where the accuracy's uncertainty comes from."""
+    """All measures with their intervals over items, and the sources of the accuracy's standard error."""
     right = record.right()
     S, n, k = right.shape
     table = Table(title=f"{record.settings['target']}: {n} items × {k} completions × {S} seed{'s' * (S > 1)}")
@@ -35,7 +35,7 @@ def evaluation_table(record: Record) -> Table:
 
 
 def comparison_table(comparison: Comparison, before: str, after: str) -> Table:
-    """Both values, their paired difference, and the test."""
+    """All measures before and after with their paired difference, and the test of equal accuracies."""
     table = Table(title=f"{before} → {after}")
     table.add_column("measure")
     for column in ("before", "after", "difference (points)", "95 % interval, paired by item"):
@@ -48,19 +48,19 @@ def comparison_table(comparison: Comparison, before: str, after: str) -> Table:
 
 
 def change_row(change: Change) -> list[str]:
-    """Name, before, after, difference with its sign, interval."""
+    """A measure's row: name, before, after, signed difference, interval of the difference."""
     row = [number(change.name, value) for value in (change.before, change.after, change.difference.mean)]
     row[2] = f"{'+' * (change.difference.mean > 0)}{row[2]}"
     return [change.name, *row, limits(change.name, change.difference)]
 
 
 def number(name: str, value: float) -> str:
-    """A share as a percentage, a length in tokens."""
+    """A measure's value as text: a share as a percentage, any other as a number with one decimal."""
     return f"{value:.1%}" if name.startswith(SHARES) else f"{value:.1f}"
 
 
 def limits(name: str, interval: Interval) -> str:
-    """Both ends, or nothing."""
+    """An interval of a measure as text; empty if there is none."""
     if interval.low is None or interval.high is None:
         return ""
     return f"{number(name, interval.low)} to {number(name, interval.high)}"

@@ -1,8 +1,7 @@
-"""A report's tables as files: CSV with plain numbers to compute with, LaTeX and Markdown to set in a text."""
+"""A report's tables as files: CSV with plain numbers, LaTeX for a paper, and Markdown."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,13 +13,16 @@ from research.reporting.pages.typeset import floats
 from research.reporting.sections.tables import main_table
 from research.statistics import Interval
 
+Row = dict[str, str | float | None]
+"""Column to value."""
+
 
 def write_tables(analysis: Analysis, folder: Path) -> None:
-    """Write the main table, the effects and the costs, replacing earlier ones.
+    """Write the main table, the effects and the costs in place of earlier ones.
 
     Args:
         analysis: the study.
-        folder: where main.csv, effects.csv, costs.csv and their .tex files go, and main.md; made if missing.
+        folder: the folder of main.csv, effects.csv, costs.csv, their .tex files, and main.md; made if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.csv"), *folder.glob("*.tex"), *folder.glob("*.md")):
@@ -35,16 +37,17 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
 
 
 def plain(table: Table) -> Table:
-    """The table without its links and anchors, for a text that does not have what they lead to."""
+    """The table without links and anchors, for a text that lacks their targets."""
     return Table(head=table.head, rows=tuple(tuple(map(str.__str__, row)) for row in table.rows), words=table.words)
 
 
-def _spread(name: str, value: Interval) -> dict[str, Any]:
+def _spread(name: str, value: Interval) -> Row:
+    """Columns of an interval: mean, both ends, and the number of seeds."""
     return {f"{name}_mean": value.mean, f"{name}_low": value.low, f"{name}_high": value.high, f"{name}_seeds": value.n}
 
 
-def _cells(analysis: Analysis) -> list[dict[str, Any]]:
-    """A row a cell: the metric in its own unit, not in percent."""
+def _cells(analysis: Analysis) -> list[Row]:
+    """A row for each cell; the metric is in its own unit, not in percent."""
     return [
         {
             "cell": summary.cell.id,
@@ -59,8 +62,8 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def _effects(analysis: Analysis) -> list[dict[str, Any]]:
-    """A row a comparison; positive is better."""
+def _effects(analysis: Analysis) -> list[Row]:
+    """A row for each comparison; a positive gain is better."""
     return [
         {
             "cell": effect.cell.id,
@@ -74,8 +77,8 @@ def _effects(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def _costs(analysis: Analysis) -> list[dict[str, Any]]:
-    """A row a cell: the mean of every cost over its complete runs, in the unit of runs.csv."""
+def _costs(analysis: Analysis) -> list[Row]:
+    """A row for each cell: the mean of each cost over its complete runs, in the unit of runs.csv."""
     results = analysis.results
     kept = [column.name for column in (*COSTS, *TIMES) if column.name in results.runs]
     rows = []

@@ -1,4 +1,4 @@
-r"""A table as a LaTeX float: caption, label, a tabular as wide as the line, and notes below it."""
+r"""A table as a LaTeX float: caption, label, a tabular of the line's width, and notes below."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ _COMMANDS = {
     "^": r"\textasciicircum{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }
-"""What LaTeX would read as a command."""
+"""Characters that are commands in LaTeX, and how to print them."""
 _ENCODED = {
     "<": "$<$",
     ">": "$>$",
@@ -55,29 +55,29 @@ _ENCODED = {
         }.items()
     },
 }
-"""What has no letter in LaTeX's default encoding, which prints < as an exclamation mark upside down."""
+"""Characters that LaTeX's default encoding lacks, and how to print them. It would print < as ¡."""
 PACKAGES = ("booktabs", "tabularx")
-"""All that a written table needs."""
+"""LaTeX packages that a written table needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Float:
-    """A table and what a reader must know of it, so that it can stand in a text with nothing added."""
+    """A table with the caption and the notes that make it complete in any text."""
 
     table: Table
-    """Its first column takes the width that the others leave; a heading may hold line breaks."""
+    """Its first column takes the width that the others leave. Headings may hold line breaks."""
     caption: str
     label: str
     notes: tuple[str, ...] = ()
     """Sentences below the table."""
     spans: tuple[tuple[str, int], ...] = ()
-    """Headings over the columns: a title, or none, and how many columns it spans; all columns, or no headings."""
+    """Headings over the column heads: title, which may be empty, and number of columns. They cover all columns."""
     origin: tuple[str, ...] = ()
-    """Lines of comment at the top of the file."""
+    """Comment lines at the top of the file."""
 
 
 def escaped(text: str) -> str:
-    r"""Text that LaTeX prints as it is read; Markdown's marks for code and links are left out.
+    r"""LaTeX that prints the text; Markdown's marks for code and links are removed.
 
     Example:
         >>> escaped("a_b < 5 %")
@@ -101,8 +101,8 @@ def latex(shown: Float) -> str:
     Args:
         shown: the table, its caption and its notes, in plain text.
 
-    Returns: a table environment that is as wide as the line, at 5.5 inches or more without a line too long; what LaTeX
-        would read as a command is escaped.
+    Returns: a table environment of the line's width, in which LaTeX's commands are escaped. Lines of 5.5 inches or more
+        hold it without overfull boxes.
 
     Example:
         >>> print(latex(Float(table=Table(head=("Row", "Gain, %"), rows=(("a_b", "−1.0"),)), caption="C.", label="t")))
@@ -124,8 +124,6 @@ def latex(shown: Float) -> str:
         \end{table}
         <BLANKLINE>
     """
-    table = shown.table
-    columns = "".join("l" if left else "r" for left in table.left[1:])
     notes = " ".join(escaped(note) for note in shown.notes)
     lines = [
         *(f"% {line}" for line in shown.origin),
@@ -137,22 +135,30 @@ def latex(shown: Float) -> str:
         r"\vspace{4pt}",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
-        rf"\begin{{tabularx}}{{\linewidth}}{{@{{}}>{{\raggedright\arraybackslash}}X{columns}@{{}}}}",
-        r"\toprule",
-        *_spanning(shown.spans),
-        _row([_head(name, left=left) for name, left in zip(table.head, table.left, strict=True)]),
-        r"\midrule",
-        *(_row([escaped(cell) for cell in row]) for row in table.rows),
-        r"\bottomrule",
-        r"\end{tabularx}",
+        *_tabular(shown.table, shown.spans),
         *([r"\par\vspace{3pt}", rf"\parbox{{\linewidth}}{{\raggedright {notes}}}"] if notes else []),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _tabular(table: Table, spans: tuple[tuple[str, int], ...]) -> list[str]:
+    """The table itself, with rules above, below and under its heads."""
+    columns = "".join("l" if left else "r" for left in table.left[1:])
+    return [
+        rf"\begin{{tabularx}}{{\linewidth}}{{@{{}}>{{\raggedright\arraybackslash}}X{columns}@{{}}}}",
+        r"\toprule",
+        *_spanning(spans),
+        _row([_head(name, left=left) for name, left in zip(table.head, table.left, strict=True)]),
+        r"\midrule",
+        *(_row([escaped(cell) for cell in row]) for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabularx}",
+    ]
+
+
 def _row(cells: list[str]) -> str:
-    """One line; a bracket at its start would be an argument of the line above."""
+    """A line of the tabular. LaTeX would read a bracket at its start as an argument of the line above."""
     text = " & ".join(cells)
     start, rest = ("{[}", text[1:]) if text.startswith("[") else ("", text)
     return f"{start}{rest} \\\\"
@@ -167,7 +173,7 @@ def _head(name: str, *, left: bool) -> str:
 
 
 def _spanning(spans: tuple[tuple[str, int], ...]) -> list[str]:
-    """The headings over the columns, each with a rule below."""
+    """The headings over the column heads, each with a rule below."""
     if not spans:
         return []
     cells, rules, first = [], "", 1

@@ -1,8 +1,7 @@
-"""Pages that need nothing but themselves: one HTML file, no script, nothing loaded from elsewhere."""
+"""Pages as single HTML files that load nothing from elsewhere: their templates, and how a page was made."""
 
 import platform
 from importlib.metadata import version
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -11,12 +10,12 @@ from research.provenance import code
 PACKAGES = ("torch", "transformers", "lightning")
 
 
-def render(template: str, **context: Any) -> str:
-    """A template of `research/reporting/pages/templates`, filled in; every text is escaped.
+def render(template: str, **context: object) -> str:
+    """A filled-in template of `research/reporting/pages/templates`; all text is escaped.
 
     Args:
         template: the file's name.
-        context: what the template names; one that is missing is an error.
+        context: a value for each name in the template; a missing one is an error.
     """
     environment = Environment(
         loader=PackageLoader("research.reporting.pages"),
@@ -29,7 +28,7 @@ def render(template: str, **context: Any) -> str:
 
 
 def provenance(command: str) -> dict[str, str]:
-    """What made a page: the command, the commit, the versions."""
+    """Command, commit and package versions that made a page."""
     packages = [f"Python {platform.python_version()}", *(f"{package} {version(package)}" for package in PACKAGES)]
     return {
         "command": command,

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing but itself; its numbers lead to their runs."""
+"""A report as one HTML page that stands alone; its numbers link to their runs."""
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -11,12 +11,12 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
 def report_page(document: Document) -> str:
-    """The page.
+    """The report as an HTML page.
 
     Args:
         document: the report.
 
-    Returns: the HTML text; what the document says is escaped, and nothing is loaded from elsewhere.
+    Returns: the HTML text, in which the document's text is escaped and which loads nothing from elsewhere.
     """
     return render(
         "report.html.j2",
@@ -60,7 +60,7 @@ def _table(table: Table) -> dict[str, object]:
 
 
 def _unbroken(head: str) -> str:
-    """A heading whose unit stays with its number: no line ends in "[95"."""
+    """A heading in which no line breaks between a number and its percent sign."""
     return head.replace(" %", "\u00a0%")
 
 

@@ -1,4 +1,4 @@
-"""The tables of a paper: fewer columns than the report's, and beside them all that a reader must know of them."""
+"""Tables for a paper: fewer columns than the report's, with captions and notes that make them complete."""
 
 import re
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from research.reporting.sections.tables import means_table
 from research.statistics import BOOTSTRAP_FROM
 
 Line = tuple[Summary | None, Effect | None]
-"""A row of the main table: of the warm start neither, of a cell itself and its first comparison."""
+"""A row of the main table: a cell and one of its comparisons; for the warm start neither."""
 Columns = list[tuple[str, list[str]]]
-"""Headings and cells."""
+"""Columns of a table: heading and cells."""
 SIGNS = {"same direction": "same", "opposite": "opposite", "undecided": "undecided", "no counterpart": NONE}
-"""Verdict to how the table says it."""
+"""Verdict to its text in the column Direction."""
 LEFT_OUT = ("cost/state_bytes",)
-"""Costs that the report has and a paper's table does not."""
+"""Costs of the report that a paper's table leaves out."""
 
 
 def floats(analysis: Analysis) -> dict[str, Float]:
-    """The tables of a paper by name: the main table, and where there are any the effects of factors and the costs."""
+    """A paper's tables by name: the main table, and the effects of factors and the costs where there are any."""
     found = {"main": _main(analysis), "effects": _effects(analysis), "costs": _costs(analysis)}
     return {name: shown for name, shown in found.items() if shown is not None}
 
@@ -63,7 +63,7 @@ def _main(analysis: Analysis) -> Float:
 
 
 def _lines(analysis: Analysis) -> list[Line]:
-    """The main table's rows, in its order."""
+    """The main table's rows in order: the warm start, each cell with its first comparison, then all further ones."""
     first: list[Line] = [(None, None)] if analysis.start.n else []
     later: list[Line] = []
     for summary in analysis.summaries:
@@ -78,7 +78,7 @@ def _number(analysis: Analysis, cell_id: str) -> str:
 
 
 def _own(analysis: Analysis, lines: Sequence[Line], *, numbered: bool) -> Columns:
-    """Names, seeds where they differ, and the metric."""
+    """Columns of names, of numbers of seeds where they differ, and of the metric."""
     names, seeds, values = [], [], []
     shown: set[str] = set()
     for summary, _ in lines:
@@ -95,7 +95,7 @@ def _own(analysis: Analysis, lines: Sequence[Line], *, numbered: bool) -> Column
 
 
 def _gains(analysis: Analysis, lines: Sequence[Line], *, numbered: bool) -> Columns:
-    """What each gain is taken against where that differs, the gain, and p where any could be small enough."""
+    """Columns of references where they differ, of gains, and of p where some p can reach 0.05."""
     if not analysis.effects:
         return []
     against, gains, tests = [], [], []
@@ -118,7 +118,7 @@ def _testable(analysis: Analysis) -> bool:
 
 
 def _theirs(analysis: Analysis, lines: Sequence[Line]) -> Columns:
-    """The paper's numbers, its gains, and whether ours point the same way."""
+    """Columns of the paper's values and gains, and of the verdict on the directions."""
     if analysis.paper is None:
         return []
     rows = [_paper_row(summary, effect) for summary, effect in lines]
@@ -138,7 +138,7 @@ def _paper_row(summary: Summary | None, effect: Effect | None) -> PaperRow | Non
 
 
 def _notes(analysis: Analysis, lines: Sequence[Line], *, numbered: bool) -> list[str]:
-    """Everything that the numbers of the main table need to be read."""
+    """Sentences that explain the numbers of the main table."""
     most = max(summary.metric.n for summary in analysis.summaries)
     notes = [f"Intervals: Student's t{', of a mean the studentised bootstrap' if most >= BOOTSTRAP_FROM else ''}."]
     if analysis.effects:
@@ -173,13 +173,13 @@ def _paper_notes(analysis: Analysis, lines: Sequence[Line]) -> list[str]:
 
 
 def _alike(ours: str, theirs: str) -> bool:
-    """Whether two names differ in nothing but capitals, punctuation and what is in brackets."""
+    """True if two names are equal but for capitals, punctuation and text in brackets."""
     one, other = (re.sub(r"\(.*?\)|\W", "", name.casefold()) for name in (ours, theirs))
     return one == other
 
 
 def _effects(analysis: Analysis) -> Float | None:
-    """Main effects and interactions; the test over seeds only where it could find any."""
+    """Main effects and interactions; with the test over seeds only where some p can reach 0.05."""
     effects = analysis.factors
     if not effects:
         return None
@@ -228,5 +228,5 @@ def _costs(analysis: Analysis) -> Float | None:
 
 
 def _name(label: str) -> str:
-    """A label without the underscores of configs, which no line can be broken at."""
+    """A label with spaces for underscores, so that LaTeX can break its line."""
     return label.replace("_", " ")

@@ -1,1 +1,1 @@
-"""The page of samples: groups drawn now, every token coloured by what it is worth."""
+"""Page of sampled groups, with each token coloured by its credit."""

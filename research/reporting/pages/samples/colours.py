@@ -1,4 +1,4 @@
-"""Numbers as colours that the colour-blind tell apart, with text on them that stays readable."""
+"""Colours of numbers that colour-blind readers can tell apart, and a readable colour of text on each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 
 BINS = 33
-"""Colours of a scale; odd, so that the middle of a diverging one is exactly 0."""
+"""Number of colours in a scale; odd, so that 0 is the middle colour of a diverging scale."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Scale:
     """Orange, white, purple (PuOr) for numbers on both sides of 0, or dark to bright (viridis)."""
 
     def bin(self, value: float) -> int:
-        """Which colour a number has; one outside the scale has that of its end."""
+        """Index of a number's colour; a number beyond an end has the colour of that end."""
         share = (value - self.low) / (self.high - self.low)
         return round(min(1.0, max(0.0, share)) * (BINS - 1))
 
@@ -53,12 +53,12 @@ class Scale:
 
 
 def scale_of(values: Iterable[float], *, diverging: bool, reaches: float = 0.0) -> Scale:
-    """The scale from 0, or around 0, that holds all the finite values.
+    """The scale from 0, or around 0, that holds all finite values.
 
     Args:
-        values: of any number; NaN stands for none.
-        diverging: around 0, as far to both sides.
-        reaches: a number that the scale holds too, whatever the values.
+        values: any number of them; NaN stands for none.
+        diverging: a scale around 0, equally far to both sides.
+        reaches: a further number that the scale holds.
 
     Example:
         >>> scale_of([0.5, -2.0, float("nan")], diverging=True)
@@ -70,7 +70,7 @@ def scale_of(values: Iterable[float], *, diverging: bool, reaches: float = 0.0) 
 
 
 def contrast(one: str, other: str) -> float:
-    """How well two colours are told apart, 1 to 21; text needs 4.5.
+    """Contrast ratio of two colours, from 1 to 21; text needs 4.5 at least.
 
     Source: Web Content Accessibility Guidelines 2.2, "contrast ratio" and "relative luminance".
     """

@@ -1,4 +1,4 @@
-"""A run's groups as a person reads them: prompts, completions, rewards, and what every token is worth."""
+"""Groups sampled with a run's policy, for a person to read: prompts, completions, rewards and each token's credit."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback
+from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, IterableDataset
 
-from research.prompts import PromptStream
+from research.prompts import PromptData, PromptStream
 from research.recipe import Recipe, instantiate
 from research.reporting.pages.samples.quantities import ADVANTAGE, Quantity, token_values
 from research.reporting.pages.samples.token_texts import token_texts
@@ -19,21 +19,22 @@ from research.runs.fit import at_hand_over
 from research.runs.train import trainer_settings
 from research.seeding import derive_seed
 from research.training.inspection import Inspected
+from research.training.module import RLModule
 from research.types import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A completion and what is known about it."""
+    """A completion with its verdict, its rewards and its tokens."""
 
     right: bool | None
-    """Whether every verifier accepted it; None if it could not be judged."""
+    """True if every verifier accepted it; None if it could not be judged."""
     fault: str | None
-    """What kept a verifier or reward function from judging it."""
+    """The reason why a verifier or reward function could not judge it."""
     truncated: bool
-    """Whether the limit cut it."""
+    """True if it was cut at the limit of tokens."""
     rewards: tuple[float, ...]
-    """By the columns of its `Samples`."""
+    """One for each column of its `Samples`."""
     reward: float
     """Their sum."""
     advantage: float
@@ -41,9 +42,9 @@ class Sample:
     texts: tuple[str, ...]
     """Its tokens."""
     own: tuple[bool, ...]
-    """Whether the policy wrote each token, and not a tool."""
+    """For each token, True if the policy wrote it, False if a tool did."""
     values: tuple[tuple[float, ...], ...]
-    """For each token, the quantities of its `Samples`; NaN for none, as for all of a tool's tokens."""
+    """For each token, the quantities of its `Samples`; NaN where it has none, as every token of a tool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,29 +53,29 @@ class SampledGroup:
 
     prompt: Prompt
     trains: bool
-    """Whether a step would train on it."""
+    """True if a training step would use it."""
     samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Groups of one policy, with credit as one update batch."""
+    """Groups of one policy, given credit together as one update batch."""
 
     steps: int
-    """Steps that the policy has trained."""
+    """Steps that the policy was trained for."""
     columns: tuple[str, ...]
-    """What rewards completions: verifiers, reward functions, shaping terms."""
+    """Names of all that rewards completions: verifiers, reward functions, shaping terms."""
     quantities: tuple[Quantity, ...]
-    """What is known of every token."""
+    """Quantities of each token."""
     components: dict[str, str]
-    """The recipe's pieces that made the numbers, by slot."""
+    """Slot or setting to the recipe's value of it, as text."""
     groups: tuple[SampledGroup, ...]
 
 
 class _Drawn(IterableDataset):
-    """Some training prompts of a run, drawn once its policy is loaded."""
+    """Training prompts of a run, drawn after its policy is loaded: the tokenizer is known only then."""
 
-    def __init__(self, module: Any, data: Any, prompts: int, seed: int) -> None:
+    def __init__(self, module: RLModule, data: PromptData, prompts: int, seed: int) -> None:
         self.module, self.data, self.prompts, self.seed = module, data, prompts, seed
 
     def __iter__(self) -> Iterator[tuple[list[Prompt], int]]:
@@ -85,26 +86,26 @@ class _Drawn(IterableDataset):
 
 
 class _Kept(Callback):
-    """Takes what the module returns as it is: the trainer would not take a frozen dataclass to the CPU."""
+    """Keeps the module's own result: the trainer cannot move a frozen dataclass to the CPU to return it."""
 
     inspected: Inspected
 
-    def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
-        """Keep the only batch's."""
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: object) -> None:
+        """Keep the result of the only batch."""
         self.inspected = outputs
 
 
 def draw_samples(recipe: Recipe, folder: Path, checkpoint: Path | None, *, prompts: int, seed: int) -> Samples:
-    """Sample groups of training prompts with the recipe's own settings, and give credit as a step would.
+    """Sample groups of training prompts with the recipe's settings, and give credit as a training step would.
 
-    Nothing is written, and nothing of the run changes.
+    Nothing is written, and the run stays as it is.
 
     Args:
-        recipe: the run's.
-        folder: the run's.
-        checkpoint: what the policy is loaded from; None for the recipe's start.
-        prompts: how many; at least 1.
-        seed: of which prompts are drawn and of what is sampled for them.
+        recipe: the run's recipe.
+        folder: the run's folder.
+        checkpoint: the checkpoint to load the policy from; None for the recipe's start.
+        prompts: number of prompts, at least 1.
+        seed: decides which prompts are drawn, and what is sampled for them.
 
     Raises: UserError if the run cannot be loaded.
     """
@@ -119,7 +120,7 @@ def draw_samples(recipe: Recipe, folder: Path, checkpoint: Path | None, *, promp
     return _samples(module, kept.inspected, data.prompts_per_step)
 
 
-def _samples(module: Any, inspected: Inspected, prompts_per_step: int) -> Samples:
+def _samples(module: RLModule, inspected: Inspected, prompts_per_step: int) -> Samples:
     values = token_values(inspected, token_rewards=bool(module.rewards.tokens))
     batch, size = inspected.rewarded, len(inspected.groups[0].completions)
     advantages = values.get(ADVANTAGE)
@@ -154,12 +155,12 @@ def _samples(module: Any, inspected: Inspected, prompts_per_step: int) -> Sample
     )
 
 
-def _columns(module: Any) -> tuple[str, ...]:
+def _columns(module: RLModule) -> tuple[str, ...]:
     judged = module.rewards.names() if module.reward_model is None else ["reward model"]
     return (*judged, *(type(term).__name__ for term in module.rewards.shaping))
 
 
-def _components(module: Any) -> dict[str, str]:
+def _components(module: RLModule) -> dict[str, str]:
     credit, rollouts = module.credit, module.rollouts
     sampling = f"temperature {rollouts.temperature:g}, at most {rollouts.max_completion_tokens} tokens"
     return {

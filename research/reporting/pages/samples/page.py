@@ -1,4 +1,4 @@
-"""Samples as one HTML page, tokens coloured by what they are worth, and as a table for the terminal."""
+"""Samples as an HTML page that colours the tokens by their quantities, and as a table for the terminal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from research.reporting.pages.samples.token_texts import visible
 from research.tracking import replace_text
 
 STRIP = 24
-"""Height of a strip chart, in its own units; a token is 1 wide."""
+"""Height of a strip chart in the unit in which a token is 1 wide."""
 LONG = 240
-"""Tokens from which a completion takes the whole width of the page."""
+"""Number of tokens above which a completion takes the whole width of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coloured:
-    """A quantity and the colours of its values on this page."""
+    """A quantity and its scale of colours on one page."""
 
     letter: str
-    """Begins the names of its colours in the page's style sheet."""
+    """First letter of the classes of its colours in the style sheet."""
     quantity: Quantity
     scale: Scale
     chosen: bool
-    """Whether it colours the tokens when the page is opened."""
+    """True if it colours the tokens when the page is opened."""
 
     @property
     def legend(self) -> tuple[str, str, str]:
-        """The numbers at the scale's ends and in its middle."""
+        """The numbers at the scale's low end, middle and high end."""
         low, high = self.scale.low, self.scale.high
         return _number(low), _number((low + high) / 2), _number(high)
 
@@ -46,13 +46,13 @@ class Token:
 
     text: str
     breaks: str
-    """The line breaks that it ends a line with, after the box that its text is drawn in."""
+    """Its line breaks, which stand behind the box around its text."""
     title: str
-    """All its numbers."""
+    """All its numbers, shown when it is pointed at."""
     classes: str
-    """Its classes in the style sheet: one colour for each quantity that it has, or `tool`."""
+    """Its classes in the style sheet: a colour for each quantity that it has, or `tool`."""
     height: int
-    """Of its bar in the strip chart: its entropy; 0 for a tool's."""
+    """Height of its bar in the strip chart, by its entropy; 0 for a tool's token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +67,15 @@ class Card:
 
 
 def write_page(samples: Samples, path: Path, *, name: str, digest: str, seed: int, command: str) -> None:
-    """Write the page.
+    """Write the page of samples.
 
     Args:
-        samples: what it shows.
-        path: the file.
-        name: of the run, recipe or model, as the user gave it.
-        digest: of the run's config.
-        seed: that the samples were drawn with.
-        command: what made the page.
+        samples: the samples to show.
+        path: the file to write.
+        name: the run, recipe or model, as the user gave it.
+        digest: the digest of the run's config.
+        seed: the seed that the samples were drawn with.
+        command: the command that makes the page.
 
     Raises: UserError if the file cannot be written.
     """
@@ -85,12 +85,12 @@ def write_page(samples: Samples, path: Path, *, name: str, digest: str, seed: in
 
 
 def page(samples: Samples, *, title: str, facts: Mapping[str, str]) -> str:
-    """The page, which needs nothing but itself.
+    """The page of samples as HTML that loads nothing from elsewhere.
 
     Args:
-        samples: what it shows.
-        title: its heading.
-        facts: what made it, by name.
+        samples: the samples to show.
+        title: the page's heading.
+        facts: how the page was made: name of a fact to its text.
     """
     scales = coloured(samples)
     return render(
@@ -107,7 +107,7 @@ def page(samples: Samples, *, title: str, facts: Mapping[str, str]) -> str:
 
 
 def coloured(samples: Samples) -> tuple[Coloured, ...]:
-    """The quantities of a page with their scales; first shown is the one that tells most about the credit."""
+    """The quantities of a page with their scales. The one chosen at first tells most about the credit."""
     tokens = [token for group in samples.groups for sample in group.samples for token in sample.values]
     scales = {
         quantity: scale_of((token[k] for token in tokens), diverging=quantity.diverging, reaches=quantity.reaches)
@@ -121,7 +121,7 @@ def coloured(samples: Samples) -> tuple[Coloured, ...]:
 
 
 def samples_table(samples: Samples) -> Table:
-    """One row a group."""
+    """Terminal table of the samples, a row for each group."""
     table = Table(title=f"{count(len(samples.groups), 'group')} after {count(samples.steps, 'step')}")
     for column in ("prompt", "right", "reward", "tokens", "entropy, nats", "advantage", "trains"):
         table.add_column(column, justify="left" if column == "prompt" else "right", overflow="ellipsis")
@@ -141,7 +141,7 @@ def samples_table(samples: Samples) -> Table:
 
 
 def _varies(samples: Samples, quantity: Quantity) -> bool:
-    """Whether the quantity is other than 0, beyond rounding, somewhere."""
+    """True if some token's value of the quantity is not 0, rounding errors aside."""
     if quantity not in samples.quantities:
         return False
     k = samples.quantities.index(quantity)

@@ -1,4 +1,4 @@
-"""What a page of samples says of every token: the update batch's numbers, by name."""
+"""Quantities that a page of samples shows of each token, taken from the update batch."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ from research.types import UpdateBatch
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A number that every token has."""
+    """A quantity of each token."""
 
     name: str
-    """How the page calls it."""
+    """Its name on the page."""
     meaning: str
-    """One line, unit included."""
+    """Its explanation on the page: one line, with the unit."""
     diverging: bool = False
-    """Whether it has a sign that matters."""
+    """True if its sign matters, so that its colours diverge from 0."""
     reaches: float = 0.0
-    """What its colours reach to at least."""
+    """A value that its scale of colours holds in any case."""
 
 
 ENTROPY = Quantity(name="entropy", meaning="−Σ p log p over the vocabulary when the token was drawn, nats")
@@ -48,11 +48,11 @@ VALUES = Quantity(
 
 
 def token_values(inspected: Inspected, *, token_rewards: bool) -> dict[Quantity, Float[Tensor, "B T"]]:
-    """Every quantity of every token; NaN on padding and on a tool's tokens, and where a group does not train.
+    """All quantities of all tokens; NaN on padding, on a tool's tokens, and for credit where a group does not train.
 
     Args:
         inspected: groups and their update batch.
-        token_rewards: whether the recipe rewards single tokens.
+        token_rewards: True if the recipe rewards single tokens.
     """
     batch, mask = inspected.rewarded, inspected.rewarded["mask"].cpu()
     found = {ENTROPY: batch["entropies"], PROBABILITY: batch["old_logprobs"].exp()}
@@ -74,7 +74,13 @@ def _rows(inspected: Inspected) -> Bool[Tensor, " B"]:
 def _credited(
     batch: UpdateBatch, mask: Bool[Tensor, "B T"], rows: Bool[Tensor, " B"]
 ) -> dict[Quantity, Float[Tensor, "B T"]]:
-    """What credit gave, at the rows of all groups."""
+    """The quantities of the credit stage, spread over the rows of all groups.
+
+    Args:
+        batch: the groups that train.
+        mask: of the completion tokens of all groups.
+        rows: True for the rows of groups that train.
+    """
     advantages, weights = batch["advantages"].cpu(), batch["weights"].cpu()
     means = (advantages.sum(1) / batch["mask"].sum(1).cpu())[:, None]
     of_batch = {

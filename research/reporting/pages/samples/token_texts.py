@@ -1,15 +1,16 @@
-"""Tokens as a reader sees them, one by one: white space, control characters and special tokens included."""
+"""Texts of single tokens, with visible signs for white space, control characters and special tokens."""
 
 from collections.abc import Sequence
 from typing import Any
 
 WORD_START = "▁"
-"""What SentencePiece writes for a space before a word; decoding a single token leaves it out."""
+"""SentencePiece's sign for a space before a word, which is lost when a single token is decoded."""
 CONTROL_PICTURES = 0x2400
+"""First code point of Unicode's pictures of control characters."""
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
-    """Each token's text, with signs for what would not be seen: ⟨end⟩ for the end token, ↵ before a line break.
+    """The text of each token, with signs for what is invisible: ⟨end⟩ for the end token, ↵ before a line break.
 
     A token that is only a part of a character is shown as `�`.
 
