@@ -28,7 +28,7 @@ class Results:
     curves: pd.DataFrame
     """One row a run and step; empty if there is no curves.csv."""
     items: pd.DataFrame
-    """One row a run, evaluation and item; empty if there is no items.csv.gz."""
+    """One row a run, evaluation and item; empty if there is no items.csv.gz (items.csv in older folders)."""
     provenance: pd.DataFrame
     """One row a run; empty if there is no provenance.csv."""
 
@@ -109,9 +109,15 @@ def read_results(folder: Path) -> Results:
         study=study,
         runs=runs,
         curves=_table(folder / "curves.csv", ("run", "step"), required=False),
-        items=_table(folder / "items.csv.gz", ("run", "step", "prompt", "k", "right"), required=False),
+        items=_table(_items_in(folder), ("run", "step", "prompt", "k", "right"), required=False),
         provenance=_table(folder / "provenance.csv", ("run",), required=False),
     )
+
+
+def _items_in(folder: Path) -> Path:
+    """The table of items; a folder that was written before it was compressed has it as plain text."""
+    plain, packed = folder / "items.csv", folder / "items.csv.gz"
+    return plain if plain.exists() and not packed.exists() else packed
 
 
 def _table(path: Path, columns: tuple[str, ...], *, required: bool) -> pd.DataFrame:

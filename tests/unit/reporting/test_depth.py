@@ -81,6 +81,15 @@ def test_a_table_that_is_cut_off_is_a_sentence(tmp_path: Path):
             read_results(folder)
 
 
+def test_an_older_folder_has_the_items_as_text(tmp_path: Path):
+    folder = study(tmp_path / "s")
+    packed = folder / "items.csv.gz"
+    expected = read_results(folder).items
+    (folder / "items.csv").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    assert read_results(folder).items.equals(expected)
+
+
 def test_another_metric_has_no_items(tmp_path: Path):
     folder = study(tmp_path / "s")
     (folder / "items.csv.gz").unlink()
