@@ -96,8 +96,6 @@ def test_the_commit_of_the_runs_is_said_where_it_is_not_the_studys(tmp_path: Pat
     pd.DataFrame({"run": ["a-s0", "b-s0"], "commit": "abc"}).to_csv(made / "provenance.csv", index=False)
     assert "- **commit of the runs**: `abc`" in said(made)
     assert "commit of the runs" not in said(amended(made, commit="abc"))
-    assert "created" not in said(made)
-    assert "- created: today" in said(amended(made, created="today"))
 
 
 def test_the_setting_is_said_without_a_paper_too(tmp_path: Path) -> None:
