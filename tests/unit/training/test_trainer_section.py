@@ -1,4 +1,4 @@
-"""The `trainer` section chooses hardware; every other argument of Lightning's trainer is refused, with ours beside it."""
+"""The `trainer` section chooses hardware; every other argument of Lightning's is refused, with ours beside it."""
 
 from inspect import signature
 
@@ -16,7 +16,8 @@ def test_every_other_argument_is_refused(name: str) -> None:
     reason = trainer_fault({"accelerator": "cpu", name: UNLIKELY})
     assert reason is not None
     assert reason.startswith(f"trainer.{name} is not a setting here")
-    assert (f"use {INSTEAD[name]}" in reason) == (name in INSTEAD)
+    assert ("use " in reason) == (name in INSTEAD)
+    assert INSTEAD.get(name, "") in reason
 
 
 def test_ours_stand_for_arguments_that_there_are() -> None:
