@@ -11,6 +11,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from research.errors import require
+
+__all__ = ["QUANTITIES", "Component", "apply", "needs_of", "require"]
+
 QUANTITIES: Mapping[str, str] = {
     "mask": "bool [B T], True where a completion token counts: it is the policy's own, neither padding nor a tool's",
     "lengths": "int [N G], completion tokens, the end token and a tool's included",
@@ -73,12 +77,3 @@ def needs_of(components: Iterable[Component]) -> frozenset[str]:
 def apply(component: Component, quantities: Mapping[str, Tensor]) -> Tensor:
     """Evaluate the component's equation on the quantities that it names."""
     return component(**{name: quantities[name] for name in component.needs()})
-
-
-def require(condition: bool, message: str) -> None:
-    """Refuse a field outside its range.
-
-    Raises: ValueError with `message` unless `condition` holds.
-    """
-    if not condition:
-        raise ValueError(message)

@@ -1,4 +1,4 @@
-"""A user's mistake, told in one sentence."""
+"""A user's mistakes, each told in one sentence."""
 
 
 class UserError(Exception):
@@ -6,3 +6,12 @@ class UserError(Exception):
 
     status = 2
     """Exit status of the command."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a field outside its range.
+
+    Raises: ValueError with `message` unless `condition` holds.
+    """
+    if not condition:
+        raise ValueError(message)

@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from research.component import require
+from research.errors import require
 
 
 class Extraction(ABC):

@@ -9,7 +9,14 @@ import research
 
 PACKAGE = Path(research.__file__).parent
 STAGES = {"prompts", "rollouts", "rewards", "policy", "credit", "objective"}
-SHARED = {"research.types", "research.component", "research.errors", "research.seeding", "research.calculator"}
+SHARED = {
+    "research.types",
+    "research.component",
+    "research.errors",
+    "research.seeding",
+    "research.calculator",
+    "research.lazy",
+}
 FRAMEWORKS = {"lightning", "pytorch_lightning", "mlflow", "optuna", "transformers", "vllm"}
 FILES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
 
