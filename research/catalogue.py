@@ -1,29 +1,29 @@
-"""The catalogue of components: every concrete one of every slot, read from its own declaration.
+"""The catalogue of components: what may stand in each slot of a recipe, read from its own declaration.
 
-A slot is an abstract class directly below `research.component.Component`; a component is a dataclass directly below
-a slot. Nothing is registered by hand: defining the class in a stage package is what puts it here, in the output of
-`research components` and in the index of `research/README.md`.
+Nothing is registered by hand: defining a class below a slot's, in the package or in a file of the current folder, is
+what puts it here, in the output of `research components` and, for the package's, in the index of `research/README.md`.
+Only the source is read; a class is imported when it is asked for.
 """
 
 import ast
-import inspect
 import re
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from doctest import DocTestParser
 from importlib import import_module
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
-from rich.table import Table
-
-from research.component import Component
+from research.errors import UserError
+from research.slots import Slot, did_you_mean, own_folder, slots_of
+from research.sources import Declaration, sources
 
 STAGES = ("rollouts", "rewards", "credit", "objective")
-"""The stages that have slots, in the order of the flow; each package imports its own components."""
+"""The stages whose components are equations, in the order of the flow."""
+_EQUATION = "research.component.Component"
+"""A slot whose class is directly below this one holds equations."""
 
 _SECTION = re.compile(r"^([A-Z][a-z]+):(.*)$")
+_SENTENCE = re.compile(r".*?[.](?= [A-Z]|$)")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
@@ -39,62 +39,91 @@ class FieldEntry:
     doc: str
     """The string under the field, on one line."""
 
+    @property
+    def written(self) -> str:
+        """The name, with the default if there is one."""
+        return self.name if self.default is None else f"{self.name}={self.default}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentEntry:
     """One component as its class declares it."""
 
-    cls: type[Component]
-    slot_cls: type[Component]
-    """The slot's abstract class."""
+    declaration: Declaration
+    place: Slot
+    """The slot that it may stand in."""
+    class_path: str
+    """What a recipe writes: the stage package if it exports the class, else its module."""
+    own: bool
+    """Whether it is from a file of the current folder."""
     summary: str
-    """The docstring's first sentence."""
+    """The docstring's first paragraph."""
     equation: tuple[str, ...]
     """The docstring's indented lines before its sections."""
     source: str
     """The paper or repository that the equation is from."""
-    examples: tuple[str, ...]
-    """The code of the docstring's doctest, one statement each."""
+    example_text: str
+    """What the docstring says under `Example:`."""
     fields: tuple[FieldEntry, ...]
 
     @property
     def name(self) -> str:
         """The class's name, as a recipe writes it after the package."""
-        return self.cls.__name__
+        return self.declaration.name
+
+    @property
+    def sentence(self) -> str:
+        """The first sentence of the summary."""
+        found = _SENTENCE.match(self.summary)
+        return self.summary if found is None else found[0]
 
     @property
     def stage(self) -> str:
         """The folder below `research` that holds the slot."""
-        return self.slot_cls.__module__.split(".")[1]
+        return self.place.stage
 
     @property
     def slot(self) -> str:
         """The slot, as stage and abstract class."""
-        return f"{self.stage}.{self.slot_cls.__name__}"
+        return self.place.name
 
     @property
-    def class_path(self) -> str:
-        """What a recipe writes as `class_path`: the stage package if it exports the class, else its module."""
-        package = import_module(f"research.{self.stage}")
-        module = package.__name__ if getattr(package, self.name, None) is self.cls else self.cls.__module__
-        return f"{module}.{self.name}"
+    def is_equation(self) -> bool:
+        """Whether the slot's components are equations on quantities, which one contract holds for."""
+        return any(base.path == _EQUATION for base in self.place.base.bases)
 
     @property
     def file(self) -> str:
-        """The path of the class's file below the folder `research`, with forward slashes."""
-        return Path(*self.cls.__module__.split(".")[1:]).with_suffix(".py").as_posix()
+        """The path of the class's file, with forward slashes: below the folder `research`, or the current one."""
+        path = self.declaration.module.path
+        return path.name if self.own else path.relative_to(Path(__file__).parent).as_posix()
 
     @property
     def arxiv(self) -> tuple[str, ...]:
         """The arXiv numbers that the source cites."""
         return tuple(_ARXIV.findall(self.source))
 
-    def example(self) -> Component:
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The code of the docstring's doctest, one statement each."""
+        return tuple(example.source for example in DocTestParser().get_examples(self.example_text))
+
+    @property
+    def cls(self) -> Any:
+        """The class, imported now."""
+        return getattr(import_module(self.declaration.module.name), self.name)
+
+    @property
+    def slot_cls(self) -> Any:
+        """The slot's abstract class, imported now."""
+        return getattr(import_module(self.place.base.module.name), self.place.base.name)
+
+    def example(self) -> Any:
         """The component as the docstring's example constructs it.
 
         Raises: LookupError if no statement of the example constructs the component.
         """
-        scope: dict[str, Any] = {**vars(import_module(self.cls.__module__))}
+        scope: dict[str, Any] = {**vars(import_module(self.declaration.module.name))}
         for statement in self.examples:
             for node in ast.walk(ast.parse(statement)):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == self.name:
@@ -103,41 +132,42 @@ class ComponentEntry:
         raise LookupError(f"{self.class_path}: no statement under Example: constructs {self.name}")
 
 
-def slots() -> list[type[Component]]:
-    """The abstract class of every slot, in the order of the flow, then by name."""
-    for stage in STAGES:
-        import_module(f"research.{stage}")
-    found = [cls for cls in Component.__subclasses__() if cls.__module__.startswith("research.")]
-    return sorted(found, key=lambda cls: (STAGES.index(cls.__module__.split(".")[1]), cls.__name__))
+def catalogue(folder: Path | None = None) -> list[ComponentEntry]:
+    """Every component of every slot, in the order of a recipe's sections, then by name.
 
-
-def discover() -> list[ComponentEntry]:
-    """Every concrete component of every slot, in the order of the flow, then by slot and name."""
+    Args:
+        folder: whose files may hold components too; None for the package's alone.
+    """
+    of = sources(folder)
     return [
-        _entry(slot, cls)
-        for slot in slots()
-        for cls in sorted(_below(slot), key=lambda cls: cls.__name__)
-        if is_dataclass(cls) and cls.__module__.startswith("research.")
+        _entry(slot, cls, own=of.is_own(cls), packages=_packages(cls, slot))
+        for slot in slots_of(of)
+        for cls in slot.choices
     ]
 
 
-def component_table() -> Table:
-    """The table that `research components` prints: slot, component, equation, settings and source."""
-    table = Table(title="components", show_lines=True)
-    for heading in ("slot", "component", "equation", "settings", "source"):
-        table.add_column(heading, overflow="fold")
-    table.columns[1].min_width = max(len(entry.class_path) for entry in discover())
-    for entry in discover():
-        settings = (f"{f.name}: {f.type} = {f.default}" if f.default else f"{f.name}: {f.type}" for f in entry.fields)
-        cells = (
-            entry.slot,
-            f"{entry.class_path}\n{entry.summary}",
-            "\n".join(entry.equation),
-            "\n".join(settings),
-            entry.source,
-        )
-        table.add_row(*(cell.replace("[", r"\[") for cell in cells))
-    return table
+def discover() -> list[ComponentEntry]:
+    """The package's components that are equations, in the order of the flow, then by slot and name."""
+    found = [entry for entry in catalogue() if entry.is_equation]
+    return sorted(found, key=lambda entry: (STAGES.index(entry.stage), entry.place.base.name, entry.name))
+
+
+def slots() -> list[Any]:
+    """The abstract class of every slot that holds equations, in the order of the flow, then by name."""
+    return list(dict.fromkeys(entry.slot_cls for entry in discover()))
+
+
+def find(name: str) -> list[ComponentEntry]:
+    """The components of this name or class path, in the package or the current folder.
+
+    Raises: UserError if there is none.
+    """
+    entries = catalogue(own_folder())
+    found = [entry for entry in entries if name in (entry.name, entry.class_path)]
+    if not found:
+        known = sorted({entry.name for entry in entries})
+        raise UserError(f"no component is called {name}; {did_you_mean(name.rpartition('.')[2], known)}")
+    return found
 
 
 def index_rows() -> list[str]:
@@ -149,23 +179,43 @@ def index_rows() -> list[str]:
     ]
 
 
-def _below(cls: type[Component]) -> Iterator[type[Component]]:
-    for child in cls.__subclasses__():
-        yield child
-        yield from _below(child)
+def other_rows() -> list[str]:
+    """The rows of the second index, of components that are no equations: component, where, what it does, file."""
+    return [
+        f"| `{entry.name}` | `{entry.place.paths[0]}` | {_cell(entry.sentence)} | [{entry.file}]({entry.file}) |"
+        for entry in catalogue()
+        if not entry.is_equation
+    ]
 
 
-def _entry(slot: type[Component], cls: type[Component]) -> ComponentEntry:
-    head, sections = _sections(inspect.getdoc(cls) or "")
+def _packages(cls: Declaration, slot: Slot) -> list[str]:
+    """Where a recipe may find the class, the shortest first: the slot's stage, the class's own, its module."""
+    stages = dict.fromkeys((slot.base.module.name, cls.module.name))
+    return [*(".".join(name.split(".")[:2]) for name in stages if "." in name), cls.module.name]
+
+
+def _entry(slot: Slot, cls: Declaration, *, own: bool, packages: list[str]) -> ComponentEntry:
+    named = (f"{package}.{cls.name}" for package in packages)
+    head, sections = _sections(cls.doc)
     paragraphs = "\n".join(line for line in head if not line.startswith("    ")).split("\n\n")
     return ComponentEntry(
-        cls=cls,
-        slot_cls=slot,
+        declaration=cls,
+        place=slot,
+        class_path=next(path for path in named if cls.sources.named(path) is cls),
+        own=own,
         summary=_one_line(paragraphs[0]),
         equation=tuple(line.strip() for line in head if line.startswith("    ")),
         source=_one_line(sections.get("Source", "")),
-        examples=tuple(example.source for example in DocTestParser().get_examples(sections.get("Example", ""))),
-        fields=tuple(_field_entries(cls)),
+        example_text=sections.get("Example", ""),
+        fields=tuple(
+            FieldEntry(
+                name=parameter.name,
+                type="" if parameter.annotation is None else ast.unparse(parameter.annotation),
+                default=parameter.default,
+                doc=parameter.doc,
+            )
+            for parameter in cls.parameters or ()
+        ),
     )
 
 
@@ -182,38 +232,17 @@ def _sections(docstring: str) -> tuple[list[str], dict[str, str]]:
     return head, {name: "\n".join(lines) for name, lines in sections.items()}
 
 
-def _field_entries(cls: type) -> Iterator[FieldEntry]:
-    for declaring in reversed(cls.__mro__):  # shared settings first, as dataclasses order their fields
-        if is_dataclass(declaring) and "__dataclass_fields__" in vars(declaring):
-            yield from _own_field_entries(declaring)
-
-
-def _own_field_entries(cls: type) -> Iterator[FieldEntry]:
-    body = ast.parse(dedent(inspect.getsource(cls))).body[0].body  # pyright: ignore[reportAttributeAccessIssue]
-    declared = {f.name: f for f in fields(cls)}
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in declared):
-            continue
-        doc = (
-            following.value.value
-            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-            else ""
-        )
-        field = declared[node.target.id]
-        if field.default is not MISSING:
-            default = repr(field.default)
-        else:
-            default = None if field.default_factory is MISSING else repr(field.default_factory())
-        yield FieldEntry(name=field.name, type=ast.unparse(node.annotation), default=default, doc=_one_line(str(doc)))
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
 def _code(lines: tuple[str, ...]) -> str:
-    return "<br>".join(f"`{_one_line(line)}`" for line in lines).replace("|", r"\|")
+    return _cell("<br>".join(f"`{_one_line(line)}`" for line in lines))
 
 
 def _linked(source: str) -> str:
-    return _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", source).replace("|", r"\|")
+    return _cell(_ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", source))

@@ -1,7 +1,9 @@
 """Recipes: YAML → checked objects, through LightningCLI. The constructors' types are the schema."""
 
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,13 +17,15 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from research.errors import UserError
+from research.lazy import load_all
 from research.prompts import PromptData
+from research.schema import check
 from research.slots import one_sentence
 from research.training.legality import data_fault
 from research.training.module import RLModule
 from research.training.settings import RunSettings
 
-SECTIONS = frozenset({"model", "data", "trainer", "run", "after"})
+load_all("research.prompts")  # the parser knows a class by its last word only where it has been imported
 
 
 class RecipeCLI(LightningCLI):
@@ -82,8 +86,7 @@ def parse(config: Mapping[str, Any]) -> Recipe:
 
     Raises: UserError with one sentence if anything is misspelt, missing or out of range.
     """
-    if unknown := sorted(set(config) - SECTIONS):
-        raise UserError(f"no section is called {unknown[0]}: a recipe has {', '.join(sorted(SECTIONS))}")
+    check(config)
     cli = _cli(_ParsedOnly, config)
     resolved = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
     recipe = Recipe(config={section: resolved[section] for section in ("model", "data", "trainer", "run")})
@@ -127,7 +130,7 @@ def constructed(recipe: Recipe) -> tuple[RLModule, PromptData]:
 def _cli(kind: type[RecipeCLI], config: Mapping[str, Any]) -> RecipeCLI:
     noise = StringIO()
     try:
-        with redirect_stderr(noise):
+        with redirect_stderr(noise), _own_modules():
             cli = kind(
                 RLModule,
                 PromptData,
@@ -144,6 +147,18 @@ def _cli(kind: type[RecipeCLI], config: Mapping[str, Any]) -> RecipeCLI:
         raise UserError(one_sentence(error)) from error
     except SystemExit as error:
         raise UserError(one_sentence(noise.getvalue())) from error
+
+
+@contextmanager
+def _own_modules() -> Iterator[None]:
+    """Let a recipe name a class in a module of the current folder, which is searched last."""
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(here)
 
 
 class _ParsedOnly(RecipeCLI):

@@ -12,8 +12,8 @@ from typing import Any, TypedDict
 
 from research.ablation.nodes import Config, Nodes, at, compose, has
 from research.errors import UserError
-from research.recipe import SECTIONS
 from research.recipe_file import read_recipe
+from research.schema import SECTIONS
 from research.slots import component_classes
 from research.yaml_file import read_yaml
 

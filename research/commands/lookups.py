@@ -6,9 +6,11 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from research.commands.command import Command
+from research.commands.recipes import check_study, checked
 from research.commands.terminal import console
 from research.commands.tracking import PORT, RESULTS, add_tracking, tracking_uri
 from research.errors import UserError
+from research.yaml_file import read_yaml
 
 
 def _resolve_arguments(parser: ArgumentParser) -> None:
@@ -16,28 +18,45 @@ def _resolve_arguments(parser: ArgumentParser) -> None:
 
 
 def _resolve(known: Namespace, rest: list[str]) -> int:
-    from research.ablation.plan import make_plan
-    from research.ablation.spec import at_scale, read_study
-    from research.recipe import parse
-    from research.recipe_file import override, read_recipe
-    from research.reporting.planning import print_plan
-    from research.yaml_file import read_yaml
-
     if "factors" in read_yaml(known.recipe[0]):
-        spec = read_study(known.recipe[0])
-        for scale in known.recipe[1:]:
-            spec = at_scale(spec, scale)
-        plan = make_plan(spec, RESULTS / spec.name)
-        print_plan(plan, console(), earlier=None, workers=os.cpu_count() or 1)
-    else:
-        print(parse(override(read_recipe(known.recipe), rest)).text, end="")
+        return _resolve_study(known)
+    config = checked(known.recipe, rest)
+
+    from research.recipe import parse
+
+    print(parse(config).text, end="")
     return 0
 
 
-def _components(known: Namespace, rest: list[str]) -> int:
-    from research.catalogue import component_table
+def _resolve_study(known: Namespace) -> int:
+    from research.ablation.spec import at_scale, read_study
 
-    console().print(component_table())
+    spec = read_study(known.recipe[0])
+    for scale in known.recipe[1:]:
+        spec = at_scale(spec, scale)
+    check_study(spec, {})
+
+    from research.ablation.plan import make_plan
+    from research.reporting.planning import print_plan
+
+    plan = make_plan(spec, RESULTS / spec.name)
+    print_plan(plan, console(), earlier=None, workers=os.cpu_count() or 1)
+    return 0
+
+
+def _components_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="one component, to be shown whole; default: a line for each")
+
+
+def _components(known: Namespace, rest: list[str]) -> int:
+    from research.catalogue import catalogue, find
+    from research.commands.components import component_page, component_table
+    from research.slots import own_folder
+
+    if known.name is None:
+        console().print(component_table(catalogue(own_folder())))
+    else:
+        print("\n\n".join(component_page(entry) for entry in find(known.name)))
     return 0
 
 
@@ -70,13 +89,14 @@ def _doctor_arguments(parser: ArgumentParser) -> None:
 
 
 def _doctor(known: Namespace, rest: list[str]) -> int:
-    from research.doctor.machine import machine_table
-    from research.doctor.task import task_table
-
     if known.recipe:
         return _doctor_recipe(known, rest)
     if rest or known.memory or known.prompt_tokens:
         raise UserError("overrides, --memory and --prompt-tokens go with a recipe: research doctor RECIPE")
+
+    from research.doctor.machine import machine_table
+    from research.doctor.task import task_table
+
     console().print(machine_table())
     if known.task:
         console().print(task_table())
@@ -84,13 +104,14 @@ def _doctor(known: Namespace, rest: list[str]) -> int:
 
 
 def _doctor_recipe(known: Namespace, rest: list[str]) -> int:
+    config = checked(known.recipe, rest)
+
     from research.doctor.memory.advice import advise
     from research.doctor.memory.plan import given_prompts, plan
     from research.doctor.memory.tables import plan_table, refusal
     from research.recipe import parse
-    from research.recipe_file import override, read_recipe
 
-    recipe, name = parse(override(read_recipe(known.recipe), rest)), " ".join(map(str, known.recipe))
+    recipe, name = parse(config), " ".join(map(str, known.recipe))
     found = plan(recipe, memory=known.memory, prompts=given_prompts(known.prompt_tokens))
     console().print(plan_table(found, name))
     if not found.fits:
@@ -106,7 +127,12 @@ COMMANDS = (
         run=_resolve,
         overrides=True,
     ),
-    Command(name="components", text="List every component: slot, equation, source, fields.", run=_components),
+    Command(
+        name="components",
+        text="List every component by its slot, or show one whole: equation, settings, source, example.",
+        add_arguments=_components_arguments,
+        run=_components,
+    ),
     Command(name="datasets", text="List the public datasets that a recipe can call by name.", run=_datasets),
     Command(
         name="ui",

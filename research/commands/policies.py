@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from research.commands.command import Command
+from research.commands.recipes import check_target, checked, say
 from research.commands.terminal import command_line, console
 from research.commands.tracking import add_tracking, tracking_uri
 from research.errors import UserError
@@ -16,11 +17,15 @@ def _fit_arguments(parser: ArgumentParser) -> None:
 
 
 def _fit(known: Namespace, rest: list[str]) -> int:
+    config = checked(known.recipe, rest)
+    name = f"{known.recipe[0].stem}-s{config['model'].get('seed', 0)}"
+    folder = Path(config["run"].get("folder") or Path("runs") / name)
+    say(f"{' '.join(map(str, known.recipe))}: trained in {folder}")
+
     import torch
 
     from research.doctor.memory.refusal import refuse_impossible
     from research.recipe import parse
-    from research.recipe_file import override, read_recipe
     from research.runs.callbacks import Mirroring
     from research.runs.fit import first_rank, fit
     from research.runs.folder import claim
@@ -29,10 +34,8 @@ def _fit(known: Namespace, rest: list[str]) -> int:
 
     if known.threads:
         torch.set_num_threads(known.threads)
-    recipe = parse(override(read_recipe(known.recipe), rest))
+    recipe = parse(config)
     settings = recipe.run_settings()
-    name = f"{known.recipe[0].stem}-s{recipe.config['model']['seed']}"
-    folder = Path(settings.folder) if settings.folder else Path("runs") / name
     refuse_impossible(recipe)
     claim(recipe, folder)  # before MLflow: a refused run must not touch the record of the run that is there
     if not first_rank():
@@ -88,6 +91,8 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def _evaluate(known: Namespace, rest: list[str]) -> int:
+    check_target(known.target, known.recipe, rest)
+
     from research.reporting.pages.evaluations import evaluation_table
     from research.runs.evaluate import evaluated, find_target
     from research.runs.fit import first_rank
@@ -113,6 +118,9 @@ def _compare_arguments(parser: ArgumentParser) -> None:
 
 
 def _compare(known: Namespace, rest: list[str]) -> int:
+    for target in (known.before, known.after):
+        check_target(target, known.recipe, rest)
+
     from research.evaluation.comparison import compare
     from research.reporting.pages.comparison import comparison_page
     from research.reporting.pages.evaluations import comparison_table
@@ -139,6 +147,10 @@ def _samples_arguments(parser: ArgumentParser) -> None:
 
 
 def _samples(known: Namespace, rest: list[str]) -> int:
+    if known.prompts < 1:
+        raise UserError(f"--prompts is at least 1, got {known.prompts}")
+    check_target(known.target, known.recipe, rest)
+
     from research.recipe import parse
     from research.recipe_file import override
     from research.reporting.pages.samples.draw import draw_samples
@@ -146,8 +158,6 @@ def _samples(known: Namespace, rest: list[str]) -> int:
     from research.runs.evaluate import START, find_target
     from research.runs.fit import first_rank
 
-    if known.prompts < 1:
-        raise UserError(f"--prompts is at least 1, got {known.prompts}")
     target = find_target(known.target, known.recipe)
     recipe, run = parse(override(target.config, rest)), target.folder.parent
     samples = draw_samples(recipe, run, target.checkpoint, prompts=known.prompts, seed=known.seed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from research.commands.command import Command
+from research.commands.recipes import check_study, say
 from research.commands.terminal import command_line, console
 from research.commands.tracking import RESULTS, add_tracking, compare_page, tracking_uri
 from research.errors import UserError
@@ -34,14 +35,18 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
 
 
 def _ablate(known: Namespace, rest: list[str]) -> int:
+    spec = _spec(known)
+    folder, overrides = known.output or RESULTS / spec.name, _overrides(rest)
+    options = _taken(overrides, known.executor)
+    cells = check_study(spec, overrides)
+    if not known.plan:
+        say(f"{known.study}: {cells} cells at {len(spec.seeds)} seeds, in {folder}")
+
     from research.ablation.executors import last_line, make_executor
     from research.ablation.plan import make_plan
     from research.ablation.run import run_study
     from research.tracking import without_password
 
-    spec = _spec(known)
-    folder, overrides = known.output or RESULTS / spec.name, _overrides(rest)
-    options = _taken(overrides, known.executor)
     plan = make_plan(spec, folder, overrides)
     if known.plan:
         _print_plan(plan, known)
@@ -154,6 +159,9 @@ def _report_arguments(parser: ArgumentParser) -> None:
 
 
 def _report(known: Namespace, rest: list[str]) -> int:
+    if not known.folder.exists():
+        raise UserError(f"there is no study folder {known.folder}")
+
     from research.reporting import terminal_table, write_report
 
     report = write_report(known.folder, tracking=tracking_uri(known))

@@ -4,7 +4,10 @@ import ast
 import dataclasses
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
+from importlib import import_module
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -18,7 +21,8 @@ from rich.console import Console
 from torch import Tensor
 
 import research
-from research.catalogue import ComponentEntry, component_table, discover, index_rows, slots
+from research.catalogue import ComponentEntry, catalogue, discover, find, index_rows, other_rows, slots
+from research.commands.components import component_page, component_table
 from research.component import QUANTITIES, Component, Settings, apply
 from research.credit import Credit
 from research.objective import Clip, Gate
@@ -328,12 +332,12 @@ def test_index_of_the_readme_has_the_component_with_its_file_and_source(entry: C
 
 
 def test_index_of_the_readme_has_nothing_else():
-    listed = [line for line in README.splitlines() if re.match(r"\| `\w+` \| `\w+\.\w+` \|", line)]
-    assert listed == index_rows()
+    listed = [line for line in README.splitlines() if re.match(r"\| `\w+` \| `\w+\.[\w.]+` \|", line)]
+    assert listed == [*index_rows(), *other_rows()]
 
 
 def test_files_of_the_index_exist():
-    assert all((Path(research.__file__).parent / entry.file).is_file() for entry in ENTRIES)
+    assert all((Path(research.__file__).parent / entry.file).is_file() for entry in catalogue())
 
 
 def test_declaration_is_read_as_written():
@@ -352,9 +356,98 @@ def test_declaration_is_read_as_written():
     assert entry.fields[0].doc == "ε_low: how far a probability may fall, relative; in [0, 1)."
 
 
-def test_table_prints_every_component_as_it_is_written():
-    console = Console(width=1000, record=True, file=StringIO())
-    console.print(component_table())
+@pytest.mark.parametrize("entry", catalogue(), ids=lambda entry: entry.class_path)
+def test_source_says_what_the_class_says(entry: ComponentEntry):
+    """The class itself, imported, has the path, the docstring, and the constructor that were read from its source."""
+    module, _, name = entry.class_path.rpartition(".")
+    assert getattr(import_module(module), name) is entry.cls
+    assert issubclass(entry.cls, entry.slot_cls)
+    assert entry.declaration.doc == inspect.getdoc(entry.cls)
+    parameters = list(inspect.signature(entry.cls).parameters.values())
+    assert [field.name for field in entry.fields] == [p.name for p in parameters]
+    for field, parameter in zip(entry.fields, parameters, strict=True):
+        assert (field.default is None) == (parameter.default is inspect.Parameter.empty), field.name
+        if field.default is not None and "factory" not in repr(parameter.default):
+            assert eval(field.default, vars(import_module(entry.cls.__module__))) == parameter.default
+
+
+def test_every_class_that_a_recipe_can_choose_is_in_the_catalogue():
+    """Found in another way: by asking the imported classes."""
+    bases = {entry.slot_cls for entry in catalogue()}
+    names = {base.__name__ for base in bases}
+    assert names >= {"Sampler", "Source", "Tool", "Route", "PromptSource", "Extraction", "Chat", "Filter", "Targets"}
+    for base in bases:
+        leaves = {cls for cls in below(base) if not cls.__subclasses__() and cls.__module__.startswith("research.")}
+        assert {entry.cls for entry in catalogue() if entry.slot_cls is base} == leaves
+
+
+def below(cls: type) -> set[type]:
+    return {one for direct in cls.__subclasses__() for one in {direct, *below(direct)}}
+
+
+def test_table_prints_every_component_in_120_columns():
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(component_table(catalogue()))
     printed = console.export_text()
-    for entry in ENTRIES:
-        assert all(text in printed for text in (entry.slot, entry.class_path, *entry.equation, entry.source))
+    assert max(len(line.rstrip()) for line in printed.splitlines()) <= 120
+    words = set(printed.split())
+    for entry in catalogue():
+        assert {entry.name, *entry.sentence.split(), entry.place.paths[0]} <= words
+
+
+def test_page_prints_a_component_whole():
+    (entry,) = find("Clip")
+    page = component_page(entry)
+    for text in (entry.class_path, entry.summary, *entry.equation, entry.source, "model.objective.surrogate"):
+        assert text in page
+    for field in entry.fields:
+        assert all(text in page for text in (field.name, field.type, str(field.default), field.doc))
+    assert "tensor([[ 1.2800, -0.8000]])" in page
+    assert find("research.objective.Clip") == [entry]
+
+
+def test_a_component_of_ones_own_is_listed_and_not_executed(tmp_path: Path):
+    lines = (
+        "from dataclasses import dataclass",
+        "import research.credit as credit",
+        "raise RuntimeError('executed')",
+        "@dataclass(frozen=True, kw_only=True)",
+        "class Mine(credit.Advantage):",
+        "    'What I try.'",
+        "    scale: float = 1.0",
+        "    'How much.'",
+    )
+    (tmp_path / "mytricks.py").write_text("\n".join(lines))
+    (entry,) = (entry for entry in catalogue(tmp_path) if entry.own)
+    assert (entry.class_path, entry.slot, entry.file) == ("mytricks.Mine", "credit.Advantage", "mytricks.py")
+    assert [(field.written, field.doc) for field in entry.fields] == [("scale=1.0", "How much.")]
+    assert "mytricks.py" in component_page(entry)
+    assert not [entry for entry in catalogue() if entry.own]
+
+
+def test_settings_of_a_base_come_first_with_their_docs(tmp_path: Path):
+    lines = (
+        "from dataclasses import dataclass, field",
+        "from typing import ClassVar",
+        "from research.credit import Advantage",
+        "@dataclass(frozen=True, kw_only=True)",
+        "class Bounds:",
+        "    low: float = 0.2",
+        "    'Below.'",
+        "    kind: ClassVar[str] = 'x'",
+        "    made: int = field(init=False, default=1)",
+        "@dataclass(frozen=True, kw_only=True)",
+        "class Mine(Bounds, Advantage):",
+        "    'What I try.'",
+        "    names: list[str] = field(default_factory=list)",
+    )
+    (tmp_path / "mytricks.py").write_text("\n".join(lines))
+    (entry,) = (entry for entry in catalogue(tmp_path) if entry.own)
+    assert [(field.written, field.doc) for field in entry.fields] == [("low=0.2", "Below."), ("names=[]", "")]
+
+
+def test_nothing_heavy_is_imported_to_list_the_components():
+    code = "import sys; from research.cli import main; main(['components']); main(['datasets'])\n"
+    code += "print(sorted(set(sys.modules) & {'torch', 'lightning', 'transformers', 'numpy', 'research.credit'}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
