@@ -41,12 +41,13 @@ class StartClock(Callback):
 
 
 class Mirroring(Callback):
-    """Calls `mirror` after each `every` steps, so that a run can be watched in MLflow."""
+    """Calls `mirror` after the first step and after each `every` steps, so that a run can be watched in MLflow."""
 
     def __init__(self, mirror: Callable[[], None], every: int) -> None:
-        self.mirror, self.every = mirror, every
+        self.mirror, self.every, self.begun = mirror, every, False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Spends) -> None:
         """Send new metrics if it is time."""
-        if pl_module.steps_done % self.every == 0:
+        if not self.begun or pl_module.steps_done % self.every == 0:
+            self.begun = True
             self.mirror()

@@ -5,12 +5,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-
-from sqlalchemy import Connection, create_engine, make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
+from typing import TYPE_CHECKING
 
 from research.errors import UserError
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 
 def without_password(text: str) -> str:
@@ -23,11 +23,26 @@ def without_password(text: str) -> str:
     return re.sub(r"(://[^:/@\s]+):[^@\s]*@", r"\1:***@", text)
 
 
-def connect(url: str) -> Connection:
+def check_uri(uri: str) -> None:
+    """Refuse a folder, in which MLflow no longer keeps anything.
+
+    Raises: UserError if the URI names neither a database nor a server.
+    """
+    if uri.startswith("file:") or "://" not in uri:
+        raise UserError(
+            f"MLflow needs a database or a server, not {uri!r}: give sqlite:///FILE.db, postgresql://… or http://…"
+        )
+
+
+def connect(url: str) -> "sqlalchemy.Connection":
     """Connect to a database server. There is a single attempt, where MLflow would keep trying for minutes.
 
     Raises: UserError if the driver is not installed, or if the server is away or refuses the connection.
     """
+    from sqlalchemy import create_engine, make_url
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import NullPool
+
     try:
         return create_engine(url, poolclass=NullPool).connect()
     except ModuleNotFoundError as error:

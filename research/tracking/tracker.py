@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from research.errors import UserError
 from research.tracking.contents import CONFIG, TABLE, dataset_inputs, sample_columns
-from research.tracking.databases import connect, lay_tables, without_password
+from research.tracking.databases import check_uri, connect, lay_tables, without_password
 from research.tracking.files import METRICS, read_lines
 
 TRAINED, EVALUATED = "time/step_seconds", "evaluation/avg_at_k"
@@ -30,15 +30,12 @@ class Tracker:
     """
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None = None) -> None:
+        check_uri(uri)
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        if uri.startswith("file:") or "://" not in uri:
-            raise UserError(
-                f"MLflow needs a database or a server, not {uri!r}: give sqlite:///FILE.db, postgresql://… or http://…"
-            )
         self.uri = uri
         try:
             if uri.startswith("sqlite:///"):

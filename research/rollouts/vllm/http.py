@@ -3,12 +3,12 @@
 import os
 from collections.abc import Mapping
 from time import monotonic, sleep
-from typing import Any
-
-import requests
-from requests.adapters import HTTPAdapter
+from typing import TYPE_CHECKING, Any
 
 from research.errors import UserError
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_SECONDS = 10.0
 """Time limit for a connection to the host."""
@@ -59,6 +59,9 @@ class Server:
 
     def __init__(self, url: str, *, request_timeout: float, connections: int) -> None:
         self.url, self.request_timeout = url.rstrip("/"), request_timeout
+        import requests
+        from requests.adapters import HTTPAdapter
+
         self.session = requests.Session()
         self.session.trust_env = False
         for scheme in ("http://", "https://"):
@@ -128,7 +131,9 @@ class Server:
         """Close the connections."""
         self.session.close()
 
-    def _call(self, method: str, path: str, body: Body | None, seconds: float) -> requests.Response:
+    def _call(self, method: str, path: str, body: Body | None, seconds: float) -> "requests.Response":
+        import requests
+
         try:
             answer = self.session.request(method, self.url + path, json=body, timeout=(CONNECT_SECONDS, seconds))
         except requests.ReadTimeout as error:
@@ -150,10 +155,10 @@ class Server:
             )
         return answer
 
-    def _said(self, answer: requests.Response, key: str, asked: str) -> Any:
+    def _said(self, answer: "requests.Response", key: str, asked: str) -> Any:
         try:
             return answer.json()[key]
-        except (requests.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ServerError(
                 f"the server at {self.url} is no vLLM server: it said {_first_line(answer)} to {asked}, without "
                 f"{key!r}. Check the url, and any proxy in between.",
@@ -168,11 +173,11 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _first_line(answer: requests.Response) -> str:
+def _first_line(answer: "requests.Response") -> str:
     """The message of vLLM's error, or the first line of the body, quoted."""
     try:
         text = str(answer.json()["error"]["message"])
-    except (requests.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         text = answer.text
     lines = text.strip().splitlines()
     return repr(lines[0][:300] if lines else "")
