@@ -7,8 +7,12 @@ VLLM_BIN = $(VLLM_VENV)/bin
 # Without a CUDA device one thread a process is fastest for the built-in model, and repeatable.
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
-# A library is compiled to byte code when it is first imported, once; where Python may write none, by every process anew.
+# Byte code is written at the end of an installation, of what the commands import: of all packages it would take minutes.
 unexport PYTHONDONTWRITEBYTECODE
+STARTED = research.ablation.run, research.ablation.search.run, research.runs.evaluate, research.runs.tracked, \
+	research.doctor.memory.refusal, research.reporting, transformers.models.qwen3.modeling_qwen3, \
+	mlflow.store.tracking.sqlalchemy_store, mlflow.system_metrics.system_metrics_monitor
+COMPILE = $(BIN)/python -W ignore -c 'import $(STARTED)'
 
 # At most four, however many cores there are: each imports the package and collects all tests anew.
 WORKERS = -n auto --maxprocesses 4
@@ -63,11 +67,13 @@ ui: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e .
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	$(COMPILE)
 	touch $(VENV)/.installed $@
 
 # torchvision and the like are CUDA builds that break transformers on a CPU build of torch.
