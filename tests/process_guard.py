@@ -11,6 +11,7 @@ import pytest
 OPT_IN = ("process", "slow", "gpu", "vllm")
 """The markers of the tests that `make test` leaves out."""
 CHEAP: Mapping[str, str] = {
+    "uname": "sqlalchemy, where it is first imported, asks once for the processor's name",
     "git": "a run records the commit and whether files differ from it, in a hundredth of a second",
     "worker.py": "verifiers judge in processes that later tests use again: a tenth of a second a test",
     "gym_process.py": "reasoning-gym makes its entries in a process that ends at once: a third of a second",

@@ -446,6 +446,7 @@ def test_settings_of_a_base_come_first_with_their_docs(tmp_path: Path):
     assert [(field.written, field.doc) for field in entry.fields] == [("low=0.2", "Below."), ("names=[]", "")]
 
 
+@pytest.mark.process
 def test_nothing_heavy_is_imported_to_list_the_components():
     code = "import sys; from research.cli import main; main(['components']); main(['datasets'])\n"
     code += "print(sorted(set(sys.modules) & {'torch', 'lightning', 'transformers', 'numpy', 'research.credit'}))"

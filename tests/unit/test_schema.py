@@ -137,6 +137,7 @@ def test_every_study_passes_at_every_scale() -> None:
             check_study(scaled, {})
 
 
+@pytest.mark.process
 def test_a_component_of_ones_own_may_be_named_and_is_checked(
     grpo: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_slots_are_where_the_type_hints_say() -> None:
     assert "model.policy" not in places
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "words",
     [
