@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from research.errors import UserError
@@ -24,6 +25,7 @@ from research.slots import one_sentence
 from research.training.legality import data_fault
 from research.training.module import RLModule
 from research.training.settings import RunSettings
+from research.training.trainer_section import require_device, trainer_fault
 
 load_all("research.prompts")  # the parser knows a class by its last word only where it has been imported
 
@@ -89,6 +91,8 @@ def parse(config: Mapping[str, Any]) -> Recipe:
     check(config)
     cli = _cli(_ParsedOnly, config)
     resolved = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    if (reason := trainer_fault(resolved["trainer"])) is not None:
+        raise UserError(reason)
     recipe = Recipe(config={section: resolved[section] for section in ("model", "data", "trainer", "run")})
     return recipe if config.get("after") is None else _two_phases(recipe, parse(config["after"]))
 
@@ -145,6 +149,9 @@ def _cli(kind: type[RecipeCLI], config: Mapping[str, Any]) -> RecipeCLI:
         return cli
     except (ArgumentError, ValueError, TypeError, KeyError) as error:
         raise UserError(one_sentence(error)) from error
+    except MisconfigurationException as error:
+        require_device(config["trainer"])
+        raise UserError(f"trainer cannot be set up on this machine: {one_sentence(error)}") from error
     except SystemExit as error:
         raise UserError(one_sentence(noise.getvalue())) from error
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from research.errors import UserError
+from research.shipped import shipped_file
 from research.yaml_file import read_yaml
 
 
@@ -33,8 +34,14 @@ def read_recipe(paths: Sequence[Path]) -> dict[str, Any]:
     if (after := config.get("after")) is not None and "recipe" in after:
         if set(after) != {"recipe", "run"}:
             raise UserError(f"{paths[0]}: after is {{recipe: FILE, run: the section for it}}, got {', '.join(after)}")
-        config["after"] = {**read_recipe([paths[0].parent / after["recipe"]]), "run": after["run"]}
+        config["after"] = {**read_recipe([_before(paths[0], after["recipe"])]), "run": after["run"]}
     return config
+
+
+def _before(path: Path, name: str) -> Path:
+    """The recipe that another one comes after: beside it, or the package's."""
+    beside = path.parent / name
+    return beside if beside.exists() else shipped_file(name) or beside
 
 
 def override(config: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

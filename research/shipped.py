@@ -64,6 +64,16 @@ def shipped(*kinds: str) -> Sequence[Shipped]:
     ]
 
 
+def shipped_file(relative: str) -> Path | None:
+    """The file of the package that a path written in a study or a recipe means; None if there is none.
+
+    Args:
+        relative: such as `../grpo.yaml` or `../papers/dapo_table1.yaml`.
+    """
+    path = experiments() / relative.lstrip("./")
+    return path if path.is_file() else None
+
+
 def find(name: Path, *kinds: str) -> Path:
     """The file that a command means: the path itself if it exists, else the shipped one of this name.
 

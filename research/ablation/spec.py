@@ -13,6 +13,7 @@ from research.ablation.search_spec import SearchSpec, read_search
 from research.ablation.seeds import check_seeds
 from research.errors import UserError
 from research.recipe_file import read_recipe
+from research.shipped import shipped_file
 from research.yaml_file import read_yaml
 
 METHODS = "methods"
@@ -78,8 +79,11 @@ class StudySpec:
         return compose(config, self.overlay.nodes, self.overlay.path) if self.overlay else config
 
     def resolved(self, relative: str) -> Path:
-        """A path written in the study file, from here."""
-        return (Path(self.path).parent / relative).resolve()
+        """A path written in the study file, from here; in a copy of a study elsewhere, the file of the package."""
+        name, mark, choice = relative.partition("#")
+        path = (Path(self.path).parent / name).resolve()
+        there = path if path.exists() else shipped_file(name) or path
+        return Path(f"{there}{mark}{choice}")
 
     def config(self, levels: Mapping[str, str], seed: int, overlays: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One run's config: what is held, the nodes of each factor's level, the scale, what is found, its seed."""

@@ -3,13 +3,16 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from research.commands.command import Command
 from research.commands.recipes import check_study, checked
 from research.commands.terminal import console
 from research.commands.tracking import PORT, RESULTS, add_tracking, tracking_uri
 from research.errors import UserError
+from research.shipped import Shipped, find, shipped
 from research.yaml_file import read_yaml
 
 
@@ -18,7 +21,7 @@ def _resolve_arguments(parser: ArgumentParser) -> None:
 
 
 def _resolve(known: Namespace, rest: list[str]) -> int:
-    if "factors" in read_yaml(known.recipe[0]):
+    if "factors" in read_yaml(find(known.recipe[0], "recipe", "study")):
         return _resolve_study(known)
     config = checked(known.recipe, rest)
 
@@ -31,9 +34,9 @@ def _resolve(known: Namespace, rest: list[str]) -> int:
 def _resolve_study(known: Namespace) -> int:
     from research.ablation.spec import at_scale, read_study
 
-    spec = read_study(known.recipe[0])
+    spec = read_study(find(known.recipe[0], "study"))
     for scale in known.recipe[1:]:
-        spec = at_scale(spec, scale)
+        spec = at_scale(spec, find(scale, "scale"))
     check_study(spec, {})
 
     from research.ablation.plan import make_plan
@@ -42,6 +45,41 @@ def _resolve_study(known: Namespace) -> int:
     plan = make_plan(spec, RESULTS / spec.name)
     print_plan(plan, console(), earlier=None, workers=os.cpu_count() or 1)
     return 0
+
+
+def _recipes_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", type=Path, help="one of them, to be shown whole; default: a line for each")
+    parser.add_argument("--copy", action="store_true", help="write the file here, to begin from")
+
+
+def _recipes(known: Namespace, rest: list[str]) -> int:
+    if known.name is None:
+        if known.copy:
+            raise UserError("--copy goes with the name of a recipe: research recipes dapo --copy")
+        console().print(_recipe_table(shipped()))
+        return 0
+    path = find(known.name, "recipe", "study", "overlay", "scale")
+    if not known.copy:
+        print(path.read_text(encoding="utf-8"), end="")
+        return 0
+    copy = Path(path.name)
+    if copy.exists():
+        raise UserError(f"{copy} exists already: move it away, or go to another folder")
+    copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    command = "ablate" if "factors" in read_yaml(path) else "fit"
+    print(f"written: {copy}; run it with research {command} {copy}")
+    return 0
+
+
+def _recipe_table(found: Sequence[Shipped]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, title="recipes, overlays, studies and scales, by the names that commands take", expand=True)
+    for column in ("kind", "name", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is", ratio=1 if column == "what it is" else None)
+    for one in found:
+        table.add_row(one.kind, one.name, one.summary.replace("[", r"\["))
+    return table
 
 
 def _components_arguments(parser: ArgumentParser) -> None:
@@ -132,6 +170,12 @@ COMMANDS = (
         text="List every component by its slot, or show one whole: equation, settings, source, example.",
         add_arguments=_components_arguments,
         run=_components,
+    ),
+    Command(
+        name="recipes",
+        text="List the recipes and studies that come with the package, show one, or copy it here.",
+        add_arguments=_recipes_arguments,
+        run=_recipes,
     ),
     Command(name="datasets", text="List the public datasets that a recipe can call by name.", run=_datasets),
     Command(

@@ -1,24 +1,31 @@
 """Commands about a policy: train it, evaluate it, compare it with another, see what it writes."""
 
+import json
+import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from research.commands.command import Command
-from research.commands.recipes import check_target, checked, say
+from research.commands.ending import ending_table, next_steps
+from research.commands.recipes import check_target, checked, found, say, with_steps
 from research.commands.terminal import command_line, console
 from research.commands.tracking import add_tracking, tracking_uri
 from research.errors import UserError
+from research.recipe_file import override
 
 
 def _fit_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("recipe", nargs="+", type=Path, help="a recipe, and hardware overlays to lay over it")
+    parser.add_argument("recipe", nargs="+", type=Path, help="a recipe, by path or name, and overlays to lay over it")
     add_tracking(parser)
+    parser.add_argument("--steps", type=int, help="length of the run; its last step is evaluated")
     parser.add_argument("--threads", type=int, help="torch threads; default: all cores")
 
 
 def _fit(known: Namespace, rest: list[str]) -> int:
     config = checked(known.recipe, rest)
-    name = f"{known.recipe[0].stem}-s{config['model'].get('seed', 0)}"
+    steps = with_steps(config, known.steps)
+    config = override(config, [f"--{path}={json.dumps(value)}" for path, value in steps.items()])
+    name = f"{found(known.recipe)[0].stem}-s{config['model'].get('seed', 0)}"
     folder = Path(config["run"].get("folder") or Path("runs") / name)
     say(f"{' '.join(map(str, known.recipe))}: trained in {folder}")
 
@@ -31,11 +38,13 @@ def _fit(known: Namespace, rest: list[str]) -> int:
     from research.runs.folder import claim
     from research.runs.tracked import tracked
     from research.training.progress import StepProgress
+    from research.training.trainer_section import require_device
 
     if known.threads:
         torch.set_num_threads(known.threads)
     recipe = parse(config)
     settings = recipe.run_settings()
+    require_device(recipe.config["trainer"])
     refuse_impossible(recipe)
     claim(recipe, folder)  # before MLflow: a refused run must not touch the record of the run that is there
     if not first_rank():
@@ -44,24 +53,10 @@ def _fit(known: Namespace, rest: list[str]) -> int:
     with tracked(folder, name, tracking_uri(known, settings.tracking), recipe.config, recipe.digest) as mirror:
         bar, mirroring = StepProgress(name, settings.budget.whole_steps), Mirroring(mirror, settings.checkpoint_every)
         result = fit(recipe, folder, [bar, mirroring])
-    _print_metrics(f"{folder}: {result['steps']} steps", result["start"], result["last"])
+    console().print(ending_table(folder, result))
+    tracking = f" --tracking {shlex.quote(known.tracking)}" if known.tracking else ""
+    print(next_steps(folder, f"research ui{tracking}"))
     return 0
-
-
-def _print_metrics(title: str, start: dict[str, float], last: dict[str, float]) -> None:
-    from rich.table import Table
-
-    table = Table(title=title)
-    table.add_column("metric")
-    for column in ("start", "end") if start else ("value",):
-        table.add_column(column, justify="right")
-    for name, value in last.items():
-        if name.startswith(("evaluation/", "cost/")):
-            first = f"{start[name]:.3f}" if name in start else ""
-            table.add_row(
-                name, *([first] if start else []), f"{value:.3f}" if name.startswith("evaluation/") else f"{value:,.0f}"
-            )
-    console().print(table)
 
 
 def _add_target(parser: ArgumentParser) -> None:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from research.commands.command import Command
-from research.commands.recipes import check_study, say
+from research.commands.recipes import check_study, say, with_steps
 from research.commands.terminal import command_line, console
 from research.commands.tracking import RESULTS, add_tracking, compare_page, tracking_uri
 from research.errors import UserError
+from research.shipped import find
+from research.yaml_file import read_yaml
 
 
 def _ablate_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("study", type=Path, help="a file under experiments/ablations/")
-    add("scale", type=Path, nargs="?", help="a file under experiments/ablations/scales/")
+    add("study", type=Path, help="a study, by path or name; `research recipes` lists them")
+    add("scale", type=Path, nargs="?", help="a scale or an overlay, by path or name")
     add("--output", type=Path, help="results folder; default results/<study>")
     add("--workers", type=int, help="cells at once; default: cores over --threads, on a cluster all")
     add("--executor", default="local", help="where cells run: local (default), ray or slurm")
@@ -25,6 +27,7 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
     add("--cpus-per-cell", type=float, help="asked of a cluster for each cell; default: --threads")
     add("--gpus-per-cell", type=float, default=0.0, help="asked of a cluster for each cell; default 0")
     add("--threads", type=int, default=1, help="torch threads of each process; default 1")
+    add("--steps", type=int, help="length of every run; its last step is evaluated")
     add("--seeds", help="instead of the study's, for instance 0,1,2")
     add_tracking(parser)
     add("--storage", metavar="URL", help="Optuna database; default results/optuna.db")
@@ -36,7 +39,8 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
 
 def _ablate(known: Namespace, rest: list[str]) -> int:
     spec = _spec(known)
-    folder, overrides = known.output or RESULTS / spec.name, _overrides(rest)
+    folder = known.output or RESULTS / spec.name
+    overrides = {**_overlaid(known), **with_steps(spec.base_config, known.steps), **_overrides(rest)}
     options = _taken(overrides, known.executor)
     cells = check_study(spec, overrides)
     if not known.plan:
@@ -73,13 +77,31 @@ def _spec(known: Namespace) -> Any:
     from research.ablation.seeds import read_seeds
     from research.ablation.spec import at_scale, read_study
 
-    spec = read_study(known.study)
-    if known.scale is not None:
-        spec = at_scale(spec, known.scale)
+    spec = read_study(find(known.study, "study"))
+    if known.scale is not None and not _overlaid(known):
+        spec = at_scale(spec, find(known.scale, "scale"))
     for name in ("workers", "threads", "grace"):
         if (count := getattr(known, name)) is not None and count < 1:
             raise UserError(f"--{name} is at least 1, got {count}")
     return spec if known.seeds is None else replace(spec, seeds=read_seeds("--seeds", known.seeds))
+
+
+def _overlaid(known: Namespace) -> dict[str, Any]:
+    """Path → node of an overlay for recipes that stands in the place of a scale; empty for a scale, or for neither."""
+    if known.scale is None:
+        return {}
+    content = read_yaml(find(known.scale, "scale", "overlay"))
+    if not set(content) <= {"model", "data", "trainer", "run"}:
+        return {}
+    flat: dict[str, Any] = {}
+
+    def walk(node: dict[str, Any], path: str) -> None:
+        for key, value in node.items():
+            at = f"{path}.{key}" if path else key
+            walk(value, at) if isinstance(value, dict) and "class_path" not in value else flat.__setitem__(at, value)
+
+    walk(content, "")
+    return flat
 
 
 def _overrides(rest: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from research.errors import UserError
 from research.evaluation.protocol import PROTOCOLS
 from research.evaluation.record import SETTINGS, Record, item_of
 from research.recipe import Recipe, instantiate, parse
-from research.recipe_file import override
+from research.recipe_file import override, read_recipe
 from research.runs.fit import at_hand_over, first_rank
 from research.runs.folder import checkpoint_in
 from research.runs.train import trainer_settings
@@ -51,9 +51,9 @@ def find_target(name: str, recipe: Path | None) -> Target:
         return Target(name=name, config=read_yaml(path / CONFIG), checkpoint=checkpoint, folder=path / "evaluations")
     if path.suffix in (".yaml", ".yml"):
         folder = Path("runs") / path.stem / "evaluations"
-        return Target(name=name, config=read_yaml(path), checkpoint=None, folder=folder)
+        return Target(name=name, config=read_recipe([path]), checkpoint=None, folder=folder)
     if recipe is not None:
-        config = override(read_yaml(recipe), ["--model.policy.path", name])
+        config = override(read_recipe([recipe]), ["--model.policy.path", name])
         folder = Path("runs") / name.strip("/").replace("/", "--") / "evaluations"
         return Target(name=name, config=config, checkpoint=None, folder=folder)
     if path.is_dir() and not (path / "config.json").exists():

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from inspect import signature
 
+import torch
 from lightning import Trainer
+
+from research.errors import UserError
 
 ALLOWED = ("accelerator", "devices", "strategy", "num_nodes")
 """Arguments of `lightning.Trainer` that a recipe may give: they choose hardware, and no number depends on them but by
@@ -50,3 +53,15 @@ def trainer_fault(section: Mapping[str, object]) -> str | None:
         instead = f": use {INSTEAD[name]}" if name in INSTEAD else ""
         return f"trainer.{name} is not a setting here{instead}. trainer takes {', '.join(ALLOWED)}"
     return None
+
+
+def require_device(section: Mapping[str, object]) -> None:
+    """Refuse a recipe for a GPU on a machine without one.
+
+    Raises: UserError if torch finds none.
+    """
+    if section.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            "the recipe asks for a GPU (trainer.accelerator), and torch finds none here: run it on a machine that has "
+            "one, or lay the overlay experiments/hardware/cpu.yaml over it"
+        )

@@ -276,7 +276,7 @@ class TestFit:
         command = ("fit", write(), "--tracking", tracking, f"--run.folder={folder}", "--threads", 1)
         text = printed(*command)
         result = json.loads((folder / "result.json").read_text())
-        value = f"{result['last']['evaluation/avg_at_k']:.3f}"
+        value = f"{result['last']['evaluation/avg_at_k']:.1%}"
         assert "4 steps" in text
         assert value in text
 
