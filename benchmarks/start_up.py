@@ -20,7 +20,7 @@ from time import perf_counter, sleep
 
 import psutil
 
-from research.provenance import cpu_name, git_state
+from research.provenance import code, cpu_name
 
 HOME = Path(__file__).parents[1]
 RECIPE, STUDY = "experiments/grpo.yaml", "experiments/ablations/dapo_ladder.yaml"
@@ -114,7 +114,7 @@ def page(rows: Sequence[Timed], command: str, busy: float) -> str:
     )
     return f"""# From a command to its answer
 
-`{command}`, commit `{git_state()["commit"][:12]}`, {cpu_name()}, {os.cpu_count()} cores,
+`{command}`, commit `{code().commit[:12]}`, {cpu_name()}, {os.cpu_count()} cores,
 Python {platform.python_version()}.
 
 | | command | median, s | range, s |
