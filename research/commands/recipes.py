@@ -9,7 +9,6 @@ from research.errors import UserError
 from research.recipe_file import override, read_recipe
 from research.schema import check
 from research.shipped import find
-from research.yaml_file import read_yaml
 
 
 def found(paths: Sequence[Path]) -> list[Path]:

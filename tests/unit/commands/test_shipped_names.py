@@ -47,7 +47,9 @@ def test_a_copied_study_finds_its_recipes_and_its_paper(empty: Path) -> None:
     assert str(spec.resolved(choice)) == f"{EXPERIMENTS}/papers/gtpo_table1.yaml#32b/aime24_mean"
 
 
-@pytest.mark.parametrize(("steps", "every", "expected"), [(4, 10, 4), (20, 10, 10), (30, 20, 15), (7, 3, 1), (1, 10, 1)])
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"), [(4, 10, 4), (20, 10, 10), (30, 20, 15), (7, 3, 1), (1, 10, 1)]
+)
 def test_evaluations_follow_the_number_of_steps(steps: int, every: int, expected: int) -> None:
     config = {"run": {"steps": 100, "tokens": 9, "evaluate_every": every, "checkpoint_every": 5}}
     assert with_steps(config, steps) == {"run.steps": steps, "run.evaluate_every": expected, "run.tokens": None}
