@@ -13,6 +13,7 @@ from digests import RECIPES, ROOT, recorded
 from research.errors import UserError
 from research.recipe import Recipe, parse
 from research.recipe_file import overlay, override, read_recipe
+from research.slots import slots
 from research.yaml_file import read_yaml
 
 HARDWARE = sorted((EXPERIMENTS / "hardware").glob("*.yaml"))
@@ -55,7 +56,26 @@ def grpo() -> dict[str, Any]:
     return read_recipe([EXPERIMENTS / "grpo.yaml"])
 
 
+def omitted(config: Any, path: str) -> bool:
+    """Whether a config lacks a slot whose parents it has; below a component its class decides."""
+    node = config
+    for key in path.split("."):
+        if not isinstance(node, dict) or "class_path" in node:
+            return False
+        if key not in node:
+            return True
+        node = node[key]
+    return False
+
+
 class TestEveryRecipe:
+    @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+    def test_it_writes_out_every_slot(self, path: Path) -> None:
+        config = read_recipe([path])
+        paths = {where for slot in slots() for where in slot.paths if where.split(".")[0] in config}
+        assert len(paths) > 20
+        assert sorted(where for where in paths if omitted(config, where)) == []
+
     def test_there_are_some(self) -> None:
         assert EXPERIMENTS / "grpo.yaml" in RECIPES
 
