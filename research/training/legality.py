@@ -81,6 +81,12 @@ def rewards_fault(rewards: Rewards, credit: Credit, objective: Objective) -> str
     steps, of_steps = type(rewards.steps).__name__, bool(read & {"step_rewards", "step_ends"})
     if rewards.tokens and "token_rewards" not in read:
         return f"{advantage} reads no rewards of tokens, so {_names(rewards.tokens)} would be ignored: leave it out"
+    own = credit.advantage.needs()
+    if rewards.functions and ("right" in own or not own & {"rewards", "outcomes", "columns"}):
+        return (
+            f"{advantage} asks only which completions are right, so {_names(rewards.functions)} would be ignored: leave "
+            "it out, or take an advantage that reads rewards, such as GroupZScore"
+        )
     if rewards.shaping and not read & {"rewards", "columns"}:
         return f"{advantage} reads no shaped rewards, so {_names(rewards.shaping)} would be ignored: leave it out"
     distances = [part for part in [*rewards.shaping, *rewards.tokens, objective.kl] if "ref_logprobs" in part.needs()]
