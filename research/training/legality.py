@@ -84,8 +84,8 @@ def rewards_fault(rewards: Rewards, credit: Credit, objective: Objective) -> str
     own = credit.advantage.needs()
     if rewards.functions and ("right" in own or not own & {"rewards", "outcomes", "columns"}):
         return (
-            f"{advantage} asks only which completions are right, so {_names(rewards.functions)} would be ignored: leave "
-            "it out, or take an advantage that reads rewards, such as GroupZScore"
+            f"{advantage} asks only which completions are right, so {_names(rewards.functions)} would be ignored: "
+            "leave it out, or take an advantage that reads rewards, such as GroupZScore"
         )
     if rewards.shaping and not read & {"rewards", "columns"}:
         return f"{advantage} reads no shaped rewards, so {_names(rewards.shaping)} would be ignored: leave it out"
