@@ -36,19 +36,26 @@ def torch_seed(seed: int) -> Iterator[None]:
 
 
 def random_states() -> dict:
-    """The states of Python's, NumPy's and torch's global generators, for a checkpoint."""
+    """The states of Python's, NumPy's and torch's global generators, as tensors and plain values for a checkpoint."""
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),  # noqa: NPY002
+        "numpy": (name, torch.tensor(keys, dtype=torch.int64), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
 def set_random_states(states: dict) -> None:
-    """Restore what `random_states` saved (CUDA states only where the number of devices is the same)."""
+    """Restore what `random_states` saved (CUDA states only where the number of devices is the same).
+
+    Raises: ValueError, TypeError or RuntimeError if a state is malformed.
+    """
+    name, keys, position, *rest = states["numpy"]
+    if not 0 <= position <= len(keys):  # NumPy would read beyond its memory
+        raise ValueError(f"a position of NumPy's generator is from 0 to {len(keys)}, not {position}")
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
+    np.random.set_state((name, np.array(keys.tolist(), dtype=np.uint32), position, *rest))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if len(states["cuda"]) == torch.cuda.device_count() and states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -84,7 +84,7 @@ def evaluate(recipe: Recipe, folder: Path, checkpoint: Path | None, seeds: Seque
         warnings.simplefilter("ignore")
         for seed in chosen:
             module.held_out.seed = seed
-            trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=False)
+            trainer.validate(module, data, ckpt_path=path, verbose=False, weights_only=True)
             items += [item_of(group, seed, module.rewards.answer) for group in module.held_out.groups]
             metrics.append(module.held_out.metrics())
             path = None  # loaded

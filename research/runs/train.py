@@ -18,6 +18,7 @@ from research.training.budget import BudgetWatch, watch_of
 from research.training.checkpoint import AtomicCheckpointIO
 from research.training.module import RLModule
 from research.training.progress import hush_lightning
+from research.training.resume import run_state_in
 from research.training.settings import RunSettings
 
 
@@ -76,7 +77,7 @@ def train(trainer: Trainer, module: RLModule, data: PromptData, folder: Path, be
             logger = trainer.logger
             assert isinstance(logger, RunLogger)
             logger.forget_after(_steps_in(trainer, checkpoint))
-            trainer.fit(module, data, ckpt_path=str(checkpoint), weights_only=False)
+            trainer.fit(module, data, ckpt_path=str(checkpoint), weights_only=True)
         else:
             RunLogger(folder).forget_after(-1)
             if before is None:
@@ -119,7 +120,4 @@ def _interruptible() -> Iterator[None]:
 
 
 def _steps_in(trainer: Trainer, checkpoint: Path) -> int:
-    state = trainer.strategy.checkpoint_io.load_checkpoint(checkpoint)
-    if "research" not in state:
-        raise UserError(f"{checkpoint} was not written by a run of this program, so it cannot be resumed")
-    return state["research"]["steps_done"]
+    return run_state_in(trainer.strategy.checkpoint_io.load_checkpoint(checkpoint))["steps_done"]

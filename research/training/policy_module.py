@@ -224,5 +224,5 @@ class PolicyModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the run state, and mark the weights as new, since the sampler does not have them."""
-        restore(self, checkpoint.get("research"))
+        restore(self, checkpoint)
         self.weights_version += 1

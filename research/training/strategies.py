@@ -1,6 +1,11 @@
 """Strategies of Lightning, adapted to the training step."""
 
+from pathlib import Path
+from typing import Any
+
 from lightning.pytorch.strategies import ModelParallelStrategy
+
+from research.training.checkpoint import reading
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
@@ -16,3 +21,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
         """Shard over all ranks."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a checkpoint, which holds tensors and plain values only.
+
+        Raises: UserError if the file is missing or damaged, or holds anything else.
+        """
+        with reading(checkpoint_path):
+            return super().load_checkpoint(checkpoint_path, weights_only=True)

@@ -41,7 +41,7 @@ class TestTokens:
         assert last % 3 != 0
         assert result_of(whole[1])["evaluated"] == sorted({0, *range(3, last, 3), last})
         assert "evaluation/avg_at_k" in result_of(whole[1])["last"]
-        assert torch.load(whole[1] / CHECKPOINT, weights_only=False)["research"]["steps_done"] == last
+        assert torch.load(whole[1] / CHECKPOINT, weights_only=True)["research"]["steps_done"] == last
 
     def test_steps_as_many_as_the_tokens_allow_are_the_same_run(
         self, whole: tuple[Recipe, Path], recipe: Callable[..., Recipe], tmp_path: Path
@@ -75,7 +75,7 @@ class TestSeconds:
     ) -> None:
         result = fit(recipe("grpo", {"run.steps": 4, "run.seconds": 1e-4, "run.evaluate_every": 4}), tmp_path)
         assert (result["steps"], result["evaluated"]) == (1, [0, 1])
-        state = torch.load(tmp_path / CHECKPOINT, weights_only=False)["callbacks"]["BudgetWatch"]
+        state = torch.load(tmp_path / CHECKPOINT, weights_only=True)["callbacks"]["BudgetWatch"]
         assert state["seconds"] == pytest.approx(result["seconds"]["time/step_seconds"], rel=0.5)
 
 

@@ -39,7 +39,7 @@ def refused(action: Callable[[], Any]) -> str:
 
 
 def steps_saved(folder: Path) -> int:
-    return torch.load(folder / CHECKPOINT, weights_only=False)["research"]["steps_done"]
+    return torch.load(folder / CHECKPOINT, weights_only=True)["research"]["steps_done"]
 
 
 def leftovers(folder: Path) -> list[Path]:

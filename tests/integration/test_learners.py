@@ -338,7 +338,7 @@ def test_lora_trains_beside_a_critic(recipe: Callable[..., Recipe], tmp_path: Pa
     lora = {"model.policy.lora": {"rank": 2, "alpha": 4.0}}
     longer, shorter = recipe("grpo", {**PPO, **lora}), tmp_path / "run"
     fit(longer, shorter)
-    names = torch.load(shorter / "last.ckpt", weights_only=False)["state_dict"]
+    names = torch.load(shorter / "last.ckpt", weights_only=True)["state_dict"]
     assert any(name.startswith("critic.") for name in names)
     assert all("lora_" in name or name.startswith("critic.") for name in names)
 

@@ -250,7 +250,7 @@ class TestAdapters:
 def test_a_critic_learns_beside_adapters(shares_body: bool, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     options = {"model.policy.lora": LORA, "model.policy.gradient_checkpointing": True, "model.critic.pretrain_steps": 0}
     fit(recipe("ppo", {**options, "model.critic.shares_body": shares_body, "run.steps": 2}), tmp_path)
-    state = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert all("lora_" in name or name.startswith("critic.") for name in state)
     assert any(name.startswith("critic.model.own") for name in state) is not shares_body
     assert state["critic.model.head.weight"].abs().sum() > 0

@@ -319,7 +319,7 @@ class TestLoRA:
     ) -> None:
         small = recipe("grpo", {"model.policy.lora": LORA, "run.save_policy": True})
         fit(small, tmp_path / "whole")
-        state = torch.load(tmp_path / "whole/last.ckpt", weights_only=False)["state_dict"]
+        state = torch.load(tmp_path / "whole/last.ckpt", weights_only=True)["state_dict"]
         assert state
         assert all("lora_" in name for name in state)
 
@@ -331,7 +331,7 @@ class TestLoRA:
             with pytest.raises(RuntimeError, match="stopped"):
                 fit(small, tmp_path / "resumed")
         fit(small, tmp_path / "resumed")
-        again = torch.load(tmp_path / "resumed/last.ckpt", weights_only=False)["state_dict"]
+        again = torch.load(tmp_path / "resumed/last.ckpt", weights_only=True)["state_dict"]
         assert state.keys() == again.keys()
         assert all(torch.equal(state[name], again[name]) for name in state)
         assert any(float(value.abs().sum()) > 0 for name, value in state.items() if "lora_B" in name)
@@ -349,7 +349,7 @@ class TestLoRA:
         small = recipe("grpo", {**fast, "run.save_policy": True})
         fit(small, tmp_path)
         module, data, trainer = instantiate(small, logger=False)
-        trainer.validate(module, data, ckpt_path=str(tmp_path / "last.ckpt"), verbose=False, weights_only=False)
+        trainer.validate(module, data, ckpt_path=str(tmp_path / "last.ckpt"), verbose=False, weights_only=True)
         ids = torch.tensor([[3, 4, 5, 6, 7]])
         with torch.no_grad():
             trained = module.model.model.eval()(input_ids=ids).logits

@@ -98,7 +98,7 @@ def test_one_rank_goes_on_from_a_checkpoint_of_two(
     assert done.stdout.count("evaluation/avg_at_k") == 1  # the other rank is silent
     two = merged_steps(folder)
     assert sorted(two) == [0, 1, 2]
-    checkpoint = torch.load(folder / "last.ckpt", weights_only=False)
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     assert checkpoint["optimizer_states"][0]["state"][0]["exp_avg"].abs().sum() > 0
 
     longer = recipe("grpo", {"run.steps": 4, "run.evaluate_every": 1})

@@ -149,7 +149,7 @@ def plain(value: Any) -> Any:
 
 def checkpoint_of(folder: Path) -> dict[str, Any]:
     """All that the last checkpoint carries into a next step, the global generators' states left out."""
-    state = torch.load(folder / CHECKPOINT, weights_only=False)
+    state = torch.load(folder / CHECKPOINT, weights_only=True)
     state["research"].pop("random")
     names = ("state_dict", "optimizer_states", "lr_schedulers", "research", "epoch", "global_step", "PromptData")
     return {name: plain(state[name]) for name in names}
@@ -230,7 +230,7 @@ def test_critic_reward_model_and_reference_are_resumed(whole: dict[str, tuple[Re
     recipe, folder = whole["learners"]
     interrupted_fit(recipe, tmp_path, [(2, "updating"), (3, "evaluated"), (4, "sampled")])
     assert_same_run(tmp_path, folder)
-    state = torch.load(folder / CHECKPOINT, weights_only=False)["research"]
+    state = torch.load(folder / CHECKPOINT, weights_only=True)["research"]
     assert state["history"]
     assert state["reference"] is not None
     assert state["entropy_coefficient"] > 0
@@ -320,7 +320,7 @@ def test_a_killed_process_is_continued_by_another(
     recipe, uninterrupted = whole["dynamic"]
     folder, status = killed
     assert status == -signal.SIGKILL
-    assert torch.load(folder / CHECKPOINT, weights_only=False)["research"]["steps_done"] == 2
+    assert torch.load(folder / CHECKPOINT, weights_only=True)["research"]["steps_done"] == 2
     fit(recipe, folder)
     assert_same_run(folder, uninterrupted)
     assert not [path for path in folder.iterdir() if path.name.startswith(f".{CHECKPOINT}")]  # it may be gigabytes

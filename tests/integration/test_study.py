@@ -158,7 +158,7 @@ class TestInterrupted:
         left = [cell for cell in begun if not (cell / "result.json").exists()]
         assert len(begun) < 3 or left
         for cell in left:
-            state = torch.load(cell / "last.ckpt", weights_only=False)["research"]
+            state = torch.load(cell / "last.ckpt", weights_only=True)["research"]
             assert state["steps_done"] == max(merged_steps(cell))
         assert {path.name for path in study.folder.rglob("stop")} == set()
 

@@ -54,8 +54,7 @@ class TestARunOfTwoPhases:
     def test_its_second_phase_trains_the_first_ones_policy(self, whole: tuple[Recipe, Path]) -> None:
         """Its first optimizer step is small beside what the first phase did to the weights."""
         first, second = (
-            torch.load(folder / CHECKPOINT, weights_only=False)["state_dict"]
-            for folder in (whole[1] / BEFORE, whole[1])
+            torch.load(folder / CHECKPOINT, weights_only=True)["state_dict"] for folder in (whole[1] / BEFORE, whole[1])
         )
         names = [name for name in first if first[name].is_floating_point()]
         moved = sum(float((second[name] - first[name]).norm()) for name in names)

@@ -116,7 +116,7 @@ def draw_samples(recipe: Recipe, folder: Path, checkpoint: Path | None, *, promp
     path = str(checkpoint) if checkpoint else None
     with closing(module.rollouts.sampler), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer.predict(module, drawn, ckpt_path=path, weights_only=False, return_predictions=False)
+        trainer.predict(module, drawn, ckpt_path=path, weights_only=True, return_predictions=False)
     return _samples(module, kept.inspected, data.prompts_per_step)
 
 
