@@ -7,6 +7,7 @@ with their parent, however it ends.
 """
 
 import atexit
+import json
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ from subprocess import DEVNULL, Popen
 from research.errors import UserError
 from research.rewards.worker import Value
 
+LONGEST = 2**20
+"""Bytes of a reply at the most."""
 START_SECONDS = 120.0
 """Seconds that a worker may take to start and to import its libraries."""
 
@@ -35,6 +38,17 @@ class Reply:
     """The task's value."""
     sentence: str = ""
     """The reason of a refusal, the message of an error."""
+
+
+def read_reply(message: bytes) -> Reply:
+    """A worker's reply.
+
+    Raises: ValueError if it is none.
+    """
+    match json.loads(message):
+        case [str(kind), None | bool() | int() | float() as value, str(sentence)]:
+            return Reply(kind, value, sentence)
+    raise ValueError("a worker's reply is a kind, a value and a sentence")
 
 
 class Worker:
@@ -72,8 +86,10 @@ class Worker:
     def _exchange(self, message: object, seconds: float) -> Reply:
         try:
             self.connection.send(message)
-            return Reply(*self.connection.recv()) if self.connection.poll(seconds) else Reply("timeout")
-        except (EOFError, ConnectionError):
+            if not self.connection.poll(seconds):
+                return Reply("timeout")
+            return read_reply(self.connection.recv_bytes(LONGEST))
+        except (EOFError, OSError, ValueError):
             return Reply("crash")
 
     def end(self) -> None:

@@ -1,13 +1,15 @@
 """The program of a worker process: it prepares one task, then answers one request after another until its parent ends.
 
 It runs by its path and imports nothing of the package, so a worker takes no more time and memory to start than the
-library that it verifies with. Replies go through one connection; prints of the task go to the parent's output.
+library that it verifies with. Requests and replies go through one connection; prints of the task go to the parent's
+output. Replies are JSON, not pickle, since a worker may have run what the policy wrote.
 
 An alarm of the kernel bounds every request a little beyond the parent's timeout. It ends the process even inside a
 single instruction of the interpreter, and after the parent is gone, so a worker never outlives its parent by more.
 """
 
 import asyncio
+import json
 import logging
 import resource
 import signal
@@ -124,6 +126,11 @@ def answered(task: Task, request: Mapping[str, object]) -> tuple[str, Value, str
         return "error", None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
+def send(connection: Connection, reply: tuple[str, Value, str]) -> None:
+    """Send a reply: a line of JSON."""
+    connection.send_bytes(json.dumps(reply).encode())
+
+
 def serve(connection: Connection) -> None:
     """Prepare the task that the first message names, then answer requests until the connection is closed."""
     path, memory, name, arguments = connection.recv()
@@ -134,15 +141,15 @@ def serve(connection: Connection) -> None:
     try:
         task = TASKS[name](*arguments)
     except Exception as error:
-        connection.send(("refused", None, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        send(connection, ("refused", None, f"{type(error).__name__}: {' '.join(str(error).split())}"))
         return
-    connection.send(("value", None, ""))
+    send(connection, ("value", None, ""))
     while True:
         seconds, request = connection.recv()
         signal.setitimer(signal.ITIMER_REAL, seconds + GRACE)
         reply = answered(task, request)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        connection.send(reply)
+        send(connection, reply)
 
 
 if __name__ == "__main__":
