@@ -13,6 +13,7 @@ from research.ablation.folder.provenance import provenance_row
 from research.ablation.folder.record import copy_papers, study_of
 from research.ablation.folder.study_file import STUDY
 from research.ablation.plan import Plan, Run
+from research.spreadsheets import as_texts
 from research.tracking import ITEMS, RESULT, merged_steps, read_lines, replace_bytes, replace_text
 
 
@@ -63,19 +64,22 @@ def item_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of any columns as a table; what a row lacks is empty. Equal rows give equal bytes.
+    """Write rows of any columns as a table; what a row lacks is empty, and no text is a formula.
+
+    Equal rows give equal bytes.
 
     Args:
         path: the file; compressed if it ends in .gz.
         rows: column to value.
     """
     columns: dict[str, None] = {}
-    for row in rows:
+    harmless = [as_texts(row) for row in rows]
+    for row in harmless:
         columns.update(dict.fromkeys(row))
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(harmless)
     if path.suffix == ".gz":
         replace_bytes(path, gzip.compress(text.getvalue().encode(), mtime=0))
     else:
