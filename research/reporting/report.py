@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from research.errors import UserError
 from research.reporting.analysis.analysis import Analysis, analyse
 from research.reporting.analysis.columns import COSTS, FINALS, TIMES
 from research.reporting.document import Document, Figure, Section, title_anchor
@@ -28,6 +29,8 @@ VERDICTS = (
     "rows. The verdict compares signs only: sizes cannot be compared across models and budgets."
 )
 
+_WRITTEN = ("figures", "tables", "report.md", "report.html")
+
 
 def write_report(folder: Path, *, tracking: str | None = None) -> Path:
     """Write a study's report, as Markdown and as one HTML page, with its figures and tables, replacing earlier ones.
@@ -38,8 +41,11 @@ def write_report(folder: Path, *, tracking: str | None = None) -> Path:
 
     Returns: the path of folder/report.md; beside it lie report.html, figures/ and tables/.
 
-    Raises: UserError if the folder, the study or its paper cannot be read.
+    Raises: UserError if the folder, the study or its paper cannot be read, or if a link in the folder leads elsewhere.
     """
+    for name in _WRITTEN:
+        if (folder / name).is_symlink():
+            raise UserError(f"{folder / name} is a link, and a report replaces what lies there: delete the link")
     analysis = analyse(folder)
     server = tracking if tracking and tracking.startswith(("http://", "https://")) else None
     document = report(analysis, draw_all(analysis, folder / "figures"), server=server)

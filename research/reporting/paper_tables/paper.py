@@ -212,13 +212,16 @@ def find_file(name: str, folder: Path) -> Path:
         name: a path relative to the root of the checkout.
         folder: the study's results.
 
-    Raises: UserError if it is in none of these.
+    Raises: UserError if it is in none of these, or if the name leads elsewhere: a study may be anybody's.
     """
     copy = folder / PAPERS / Path(name).name
-    roots = [*folder.resolve().parents, experiments().parent, Path.cwd()]
-    for path in (copy, *(root / name for root in roots)):
-        if path.is_file():
-            return path
+    if copy.is_file() and copy.resolve().is_relative_to(folder.resolve()):
+        return copy
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"there is no table {copy}, and {name} leads out of the checkout: copy the paper's table there")
+    for root in (*folder.resolve().parents, experiments().parent, Path.cwd()):
+        if (root / name).is_file():
+            return root / name
     raise UserError(f"there is no table {copy}, nor {name} above the study's folder: copy the paper's table there")
 
 
