@@ -12,6 +12,7 @@ from rich.table import Table
 from research.ablation.executors import Outcome, last_line
 from research.ablation.plan import Plan, Run
 from research.runs.folder import OVERHEAD
+from research.terminal_text import printable, unmarked
 from research.tracking import METRICS, RESULT, merged_steps
 from research.training.budget import share_in
 from research.training.progress import steps_progress
@@ -83,9 +84,9 @@ class StudyView:
     def say(self, text: str) -> None:
         """Print a line, above the table if there is one."""
         if self.live:
-            self.live.console.print(text, highlight=False)
+            self.live.console.print(unmarked(text))
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def _progress(self) -> str:
         done, total = sum(self.steps.values()), self.size * len(self.plan.runs)
@@ -94,12 +95,13 @@ class StudyView:
         return f"{done}/{total} {self.unit}{left}"
 
     def _render(self) -> Group:
-        table = Table(title=self.plan.spec.question)
+        table = Table(title=unmarked(self.plan.spec.question, "table.title"))
         table.add_column("cell")
         for seed in self.plan.spec.seeds:
             table.add_column(f"seed {seed}", justify="right")
         for cell in self.plan.cells:
-            table.add_row(cell.label, *(self.notes[run.id] for run in self.plan.runs if run.cell.id == cell.id))
+            notes = (self.notes[run.id] for run in self.plan.runs if run.cell.id == cell.id)
+            table.add_row(unmarked(cell.label), *notes)
         return Group(table, self.bar)
 
     def _value(self, run: Run) -> str:

@@ -18,6 +18,7 @@ from research.reporting.analysis.factorial import FACTORIALS
 from research.reporting.analysis.results import Results, as_number, read_results
 from research.reporting.numbers import NONE, count, number
 from research.statistics import POWER, detectable_gain
+from research.terminal_text import unmarked
 
 SEEDS = (3, 5, 8, 16, 32)
 """Numbers of seeds beside the study's own."""
@@ -139,50 +140,53 @@ def print_plan(plan: Plan, console: Console, *, earlier: Path | None, workers: i
     console.print(_cells(plan))
     labels = {cell.id: cell.label for cell in plan.cells}
     for comparison in plan.comparisons:
-        console.print(f"compares {labels[comparison.cell]!r} with {labels[comparison.reference]!r}", highlight=False)
+        console.print(unmarked(f"compares {labels[comparison.cell]!r} with {labels[comparison.reference]!r}"))
     if plan.spec.design in FACTORIALS:
         console.print("estimates every factor's main effect, and interactions of two, over all cells")
     if plan.aliases:
-        console.print(yaml.safe_dump(plan.aliases.record, sort_keys=False, allow_unicode=True).strip(), highlight=False)
+        console.print(unmarked(yaml.safe_dump(plan.aliases.record, sort_keys=False, allow_unicode=True).strip()))
     for sentence in plan.guarantees:
-        console.print(sentence, highlight=False)
+        console.print(unmarked(sentence))
     for line in search_lines(plan.spec):
-        console.print(line, highlight=False)
+        console.print(unmarked(line))
     done = sum(run.complete for run in plan.runs)
     console.print(
-        f"{len(plan.runs)} runs of {plan.budget} ({count(len(plan.spec.seeds), 'seed')}), {done} complete already, "
-        f"in {plan.folder}",
-        highlight=False,
+        unmarked(
+            f"{len(plan.runs)} runs of {plan.budget} ({count(len(plan.spec.seeds), 'seed')}), {done} complete already, "
+            f"in {plan.folder}"
+        )
     )
     found = earlier_runs(earlier or plan.folder, plan.spec.metric["name"])
     if found is None:
         console.print(
-            "Time and detectable gains are unknown: no run of this study is complete; name a results folder of one "
-            "like it with --earlier.",
-            highlight=False,
+            unmarked(
+                "Time and detectable gains are unknown: no run of this study is complete; name a results folder of one "
+                "like it with --earlier."
+            )
         )
         return
     _print_expectations(plan, found, console, workers)
 
 
 def _cells(plan: Plan) -> Table:
-    table = Table(title=plan.spec.question)
+    table = Table(title=unmarked(plan.spec.question, "table.title"))
     for column in ("cell", *plan.spec.factors):
-        table.add_column(column)
+        table.add_column(unmarked(column))
     for cell in plan.cells:
-        table.add_row(cell.label, *(cell.levels[factor] for factor in plan.spec.factors))
+        table.add_row(*(unmarked(text) for text in (cell.label, *(cell.levels[f] for f in plan.spec.factors))))
     return table
 
 
 def _print_expectations(plan: Plan, earlier: Earlier, console: Console, workers: int) -> None:
     seconds = expected_seconds(plan, earlier, workers)
     if seconds is None:
-        console.print(f"Time is unknown: the runs in {earlier.source} do not say how long a step is.", highlight=False)
+        console.print(unmarked(f"Time is unknown: the runs in {earlier.source} do not say how long a step is."))
     else:
         console.print(
-            f"About {ceil(seconds / 60)} min for what is left on {count(workers, 'worker')}, from the runs in "
-            f"{earlier.source}.",
-            highlight=False,
+            unmarked(
+                f"About {ceil(seconds / 60)} min for what is left on {count(workers, 'worker')}, from the runs in "
+                f"{earlier.source}."
+            )
         )
     what = "main effect" if plan.spec.design in FACTORIALS else "gain of a comparison"
     unit = "points" if earlier.percent else plan.spec.metric["name"]
@@ -196,7 +200,8 @@ def _print_expectations(plan: Plan, earlier: Earlier, console: Console, workers:
         table.add_row(name, *(number(gain, percent=earlier.percent) if gain == gain else NONE for gain in gains))
     console.print(table)
     console.print(
-        f"From a deviation of {number(earlier.deviation, percent=earlier.percent)} between runs, beyond their cell's "
-        f"and their seed's mean, in {earlier.source} ({count(earlier.freedom, 'degree')} of freedom).",
-        highlight=False,
+        unmarked(
+            f"From a deviation of {number(earlier.deviation, percent=earlier.percent)} between runs, beyond their "
+            f"cell's and their seed's mean, in {earlier.source} ({count(earlier.freedom, 'degree')} of freedom)."
+        )
     )

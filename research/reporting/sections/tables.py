@@ -14,6 +14,7 @@ from research.reporting.paper_tables.paper import printed
 from research.reporting.sections.findings import caption
 from research.reporting.sections.trace import cell_anchor, gain_anchor
 from research.statistics import Interval
+from research.terminal_text import unmarked
 
 
 def main_table(analysis: Analysis) -> Table:
@@ -136,11 +137,16 @@ def means_table(analysis: Analysis, columns: Sequence[Column]) -> Table | None:
 
 def rich_table(table: Table, *, title: str, note: str) -> RichTable:
     """The table for the terminal."""
-    shown = RichTable(title=title, caption=note, caption_justify="left", title_justify="left")
+    shown = RichTable(
+        title=unmarked(title, "table.title"),
+        caption=unmarked(note, "table.caption"),
+        caption_justify="left",
+        title_justify="left",
+    )
     for name, left in zip(table.head, table.left, strict=True):
-        shown.add_column(name.replace("[", "\\["), justify="left" if left else "right")
+        shown.add_column(unmarked(name), justify="left" if left else "right")
     for row in table.rows:
-        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
+        shown.add_row(*map(unmarked, row))
     return shown
 
 
@@ -159,4 +165,4 @@ def terminal_table(folder: Path) -> RichTable:
     note = caption(analysis)
     if missing:
         note += f"\nWithout these runs: {', '.join(f'{run} ({why})' for run, why in missing)}."
-    return rich_table(main_table(analysis), title=analysis.results.study.name, note=note.replace("[", "\\["))
+    return rich_table(main_table(analysis), title=analysis.results.study.name, note=note)
