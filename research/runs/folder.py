@@ -5,13 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
-import yaml
-
 from research.errors import UserError
 from research.prompts import PromptData
 from research.recipe import Recipe
 from research.tracking import CONFIG, METRICS, RESULT, merged_steps, read_lines, replace_text
 from research.training.memory import peak_bytes
+from research.yaml_file import read_yaml
 
 CHECKPOINT = "last.ckpt"
 OVERHEAD = "time/overhead_seconds"
@@ -32,7 +31,7 @@ def claim(recipe: Recipe, folder: Path) -> None:
     path = folder / CONFIG
     begun = (folder / CHECKPOINT).exists() or read_lines(folder / METRICS)
     if path.exists() and begun:
-        there = Recipe(config=yaml.safe_load(path.read_text()))
+        there = Recipe(config=read_yaml(path))
         if there.digest != recipe.digest:
             raise UserError(
                 f"{folder} holds a run of another recipe (config {there.digest}, this one is {recipe.digest}): "
