@@ -34,7 +34,7 @@ from research.recipe_file import read_recipe
 from research.reporting import terminal_table, write_report
 from research.reporting.pages.comparison import comparison_page
 from research.reporting.pages.samples.draw import Sample, SampledGroup, Samples, draw_samples
-from research.reporting.pages.samples.page import page
+from research.reporting.pages.samples.page import page, samples_table
 from research.reporting.pages.samples.quantities import ADVANTAGE, ENTROPY
 from research.rewards.pool import Pool
 from research.runs.evaluate import evaluate, find_target
@@ -48,6 +48,7 @@ PAGE = EXPERIMENTS.parent / "docs" / "security.md"
 METRIC = "evaluation/avg_at_k"
 SCRIPT = '<script>alert("1")</script>'
 LINK = "[link](javascript:alert(1))"
+IMAGE = "![seen](https://example.org/seen.png)"
 MARKUP = "\\[link=https://example.org]label[/link] \x1b]0;title\x07\x1b[2J"
 FORMULA = "=cmd|' /C calc'!A0"
 
@@ -329,28 +330,32 @@ def link_for_the_tables(world: World) -> None:
 
 @attempt("prompts and completions, on the page of `research samples`", "HTML with a script", "shown as text")
 def script_on_the_page_of_samples(world: World) -> None:
+    html = page(samples_of(SCRIPT), title=SCRIPT, facts={"run": SCRIPT})
+    assert "<script" not in html
+    assert "&lt;script" in html
+
+
+def samples_of(text: str) -> Samples:
+    """One completion, with the text in every place."""
     sample = Sample(
         right=None,
-        fault=SCRIPT,
+        fault=text,
         truncated=False,
         rewards=(1.0,),
         reward=1.0,
         advantage=0.0,
-        texts=(SCRIPT,),
+        texts=(text,),
         own=(True,),
         values=((0.5, 0.25),),
     )
-    prompt = Prompt(id=SCRIPT, text=SCRIPT, answer=SCRIPT, meta={"question": SCRIPT})
-    samples = Samples(
+    prompt = Prompt(id=text, text=text, answer=text, meta={"question": text})
+    return Samples(
         steps=1,
-        columns=(SCRIPT,),
+        columns=(text,),
         quantities=(ENTROPY, ADVANTAGE),
-        components={SCRIPT: SCRIPT},
+        components={text: text},
         groups=(SampledGroup(prompt=prompt, trains=True, samples=(sample,)),),
     )
-    html = page(samples, title=SCRIPT, facts={"run": SCRIPT})
-    assert "<script" not in html
-    assert "&lt;script" in html
 
 
 @attempt("prompts and completions, on the page of `research compare`", "the same", "shown as text")
@@ -380,6 +385,15 @@ def script_on_the_page_of_a_comparison(world: World) -> None:
     assert "&lt;script" in html
 
 
+@attempt("names, labels and reasons of failure, in `report.html`", "an image of another site", "not loaded: a link")
+def image_in_a_report(world: World) -> None:
+    folder = results(world, label=IMAGE)
+    write_report(folder)
+    html = (folder / "report.html").read_text()
+    assert "<img" not in html
+    assert '!<a href="https://example.org/seen.png">seen</a>' in html
+
+
 @attempt("names, labels and reasons of failure, in `report.html`", "a script, a link that runs one", "shown as text")
 def script_in_a_report(world: World) -> None:
     folder = results(world, label=f"{SCRIPT} {LINK}")
@@ -401,6 +415,24 @@ def formula_in_a_table(world: World) -> None:
     assert lines == [f"'{text},1.5,-1" for text in texts]
     write_csv(path, [{"label": "+ clip-higher", "gain": -0.5, "low": "-0.5"}])
     assert path.read_text() == "label,gain,low\n+ clip-higher,-0.5,-0.5\n"
+
+
+@attempt("labels and levels, in `tables/*.csv` beside a report", f"`{FORMULA}`", "text behind a `'`")
+def formula_in_the_tables_of_a_report(world: World) -> None:
+    folder = results(world, label=FORMULA)
+    write_report(folder)
+    first = (folder / "tables" / "main.csv").read_text().splitlines()[1]
+    assert first.startswith(f"0-base,'{FORMULA},'{FORMULA},{METRIC},0.5,")
+
+
+@attempt("prompts, on the terminal", "links, a window's title", "printed as text")
+def markup_of_a_prompt_on_the_terminal(world: World) -> None:
+    console = Console(file=StringIO(), force_terminal=True, width=300)
+    console.print(samples_table(samples_of(MARKUP)))
+    assert isinstance(console.file, StringIO)
+    printed = console.file.getvalue()
+    assert "\x1b]" not in printed
+    assert "[link=https://example.org]label[/link]" in printed
 
 
 @attempt("names, labels and reasons of failure, on the terminal", "links, a window's title", "printed as text")

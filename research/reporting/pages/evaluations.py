@@ -8,6 +8,7 @@ from research.evaluation.comparison import Change, Comparison
 from research.evaluation.record import Record
 from research.evaluation.summary import seed_interval, summarize, uncertainty
 from research.statistics import Interval
+from research.terminal_text import unmarked
 
 SHARES = ("avg@", "pass@", "cons@", "format", "truncated", "reflection", "self-check", "accuracy")
 """Beginnings of the names of measures that are printed as percentages."""
@@ -17,7 +18,8 @@ def evaluation_table(record: Record) -> Table:
     """All measures with their intervals over items, and the sources of the accuracy's standard error."""
     right = record.right()
     S, n, k = right.shape
-    table = Table(title=f"{record.settings['target']}: {n} items × {k} completions × {S} seed{'s' * (S > 1)}")
+    title = f"{record.settings['target']}: {n} items × {k} completions × {S} seed{'s' * (S > 1)}"
+    table = Table(title=unmarked(title, "table.title"))
     table.add_column("measure")
     table.add_column("value", justify="right")
     table.add_column("95 % interval over items", justify="right")
@@ -36,7 +38,7 @@ def evaluation_table(record: Record) -> Table:
 
 def comparison_table(comparison: Comparison, before: str, after: str) -> Table:
     """All measures before and after with their paired difference, and the test of equal accuracies."""
-    table = Table(title=f"{before} → {after}")
+    table = Table(title=unmarked(f"{before} → {after}", "table.title"))
     table.add_column("measure")
     for column in ("before", "after", "difference (points)", "95 % interval, paired by item"):
         table.add_column(column, justify="right")

@@ -11,6 +11,7 @@ from research.reporting.document import Table
 from research.reporting.pages.latex import latex
 from research.reporting.pages.typeset import floats
 from research.reporting.sections.tables import main_table
+from research.spreadsheets import as_texts
 from research.statistics import Interval
 
 Row = dict[str, str | float | None]
@@ -33,7 +34,7 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
     numbers = {"main": _cells(analysis), "effects": _effects(analysis), "costs": _costs(analysis)}
     for name, rows in numbers.items():
         if rows:
-            pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+            pd.DataFrame(map(as_texts, rows)).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
 
 
 def plain(table: Table) -> Table:

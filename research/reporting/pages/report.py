@@ -7,7 +7,7 @@ from research.reporting.document import Document, Figure, Linked, Table
 from research.reporting.numbers import NONE
 from research.reporting.pages.render import render
 
-_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).disable("image")
 
 
 def report_page(document: Document) -> str:

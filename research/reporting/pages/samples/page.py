@@ -14,6 +14,7 @@ from research.reporting.pages.samples.colours import Scale, scale_of
 from research.reporting.pages.samples.draw import Sample, SampledGroup, Samples
 from research.reporting.pages.samples.quantities import ADVANTAGE, DEVIATION, ENTROPY, Quantity
 from research.reporting.pages.samples.token_texts import visible
+from research.terminal_text import unmarked
 from research.tracking import replace_text
 
 STRIP = 24
@@ -129,7 +130,7 @@ def samples_table(samples: Samples) -> Table:
     for group in samples.groups:
         entropies = [token[at] for sample in group.samples for token in sample.values if not isnan(token[at])]
         table.add_row(
-            _short(group.prompt.question),
+            unmarked(_short(group.prompt.question)),
             f"{sum(sample.right is True for sample in group.samples)} of {len(group.samples)}",
             _range([sample.reward for sample in group.samples]),
             _range([float(len(sample.texts)) for sample in group.samples]),
