@@ -137,8 +137,14 @@ class TestRecipeMistakes:
         assert "model.seed" in refused("fit", write(), "model.seed=3")
 
     def test_no_recipe_there(self, refused: Refused, tmp_path: Path) -> None:
-        for command in ("fit", "resolve", "evaluate", "ablate"):
-            assert "nowhere.yaml: No such file" in refused(command, tmp_path / "nowhere.yaml")
+        said = {
+            "fit": "nowhere.yaml, and no recipe of that name",
+            "resolve": "nowhere.yaml, and no recipe or study of that name",
+            "ablate": "nowhere.yaml, and no study of that name",
+            "evaluate": "nowhere.yaml: No such file",
+        }
+        for command, sentence in said.items():
+            assert sentence in refused(command, tmp_path / "nowhere.yaml")
 
     def test_no_data_there(self, refused: Refused, write: Callable[..., Path], tmp_path: Path, tracking: str) -> None:
         path = tmp_path / "prompts.jsonl"

@@ -13,7 +13,7 @@ class Column:
     """A measured quantity of a run.
 
     Example:
-        >>> Column(name="memory/peak_bytes", title="Peak memory, MiB", divisor=2**20, digits=1).text(3 * 2**20)
+        >>> Column(name="memory/peak_bytes", title="Peak memory, MiB", divisor=2.0**20, digits=1).text(3.0 * 2**20)
         '3.0'
     """
 
