@@ -16,7 +16,7 @@ from research.ablation.spec import METHODS, StudySpec
 from research.errors import UserError
 from research.recipe import Recipe, parse
 from research.runs.folder import is_complete
-from research.tracking import RESULT
+from research.tracking import METRICS, RESULT
 from research.training.budget import Budget
 
 
@@ -36,6 +36,11 @@ class Run:
     def complete(self) -> bool:
         """True if the run reached its last step."""
         return is_complete(self.folder)
+
+    @property
+    def begun(self) -> bool:
+        """True if the run has measured anything."""
+        return (self.folder / METRICS).exists()
 
     @property
     def job(self) -> Job:

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from shutil import rmtree
 
 from research.ablation.executors import Executor, Job, Outcome
 from research.ablation.folder.provenance import record_provenance
@@ -12,17 +13,24 @@ from research.ablation.loop import drive
 from research.ablation.mlflow_runs import Runs
 from research.ablation.optuna_trials import Trials
 from research.ablation.plan import Plan, Run
-from research.ablation.stores import Stores
+from research.ablation.stores import Stores, forget_identity
 from research.ablation.unchanged import prove_null
 from research.errors import UserError
 from research.runs.folder import claim
+from research.runs.outside import changed
 from research.training.warm_start.builtin import resolve_path
 
 FAILURE = "failure.txt"
 
 
 def run_study(
-    plan: Plan, stores: Stores, executor: Executor, *, command: str, accept_unproven: bool = False
+    plan: Plan,
+    stores: Stores,
+    executor: Executor,
+    *,
+    command: str,
+    accept_unproven: bool = False,
+    redo: bool = False,
 ) -> dict[str, str]:
     """Run the cells that are not complete yet, then write the study's files.
 
@@ -35,17 +43,19 @@ def run_study(
         executor: runs the cells; it is closed in the end.
         command: the command that started the study, for its record.
         accept_unproven: whether the study goes on if its baseline does not reproduce its base recipe.
+        redo: whether runs that began with other code or data than there is now are deleted and run again.
 
     Returns: run → reason, for the missing runs; empty if the study is complete.
 
     Raises: Unproven if the baseline does not reproduce the base recipe, unless that is accepted; UserError if the
-        folder or a database cannot be used, or the study's search has not been made;
-        KeyboardInterrupt after Ctrl-C or SIGTERM, once every running cell has finished its step and is at a checkpoint,
-        and at once after a second one.
+        folder or a database cannot be used, the study's search has not been made, or code or data outside the package
+        changed since a run began, unless that is redone; KeyboardInterrupt after Ctrl-C or SIGTERM, once every running
+        cell has finished its step and is at a checkpoint, and at once after a second one.
     """
     if plan.spec.search is not None and not plan.spec.found:
         raise UserError(f"{plan.spec.name} has a search: run that first, then plan the study again")
     with executor, stores.folder(plan.folder):
+        _refuse_stale(plan, redo)
         trials = Trials(plan, stores)
         with stores.alone(plan.folder.name):
             for run in plan.runs:
@@ -76,6 +86,25 @@ def run_study(
             state.catch_up()
             write_outputs(plan, command=command, failures=state.failures, mlflow_ids=state.runs.ids)
         return state.failures
+
+
+def _refuse_stale(plan: Plan, redo: bool) -> None:
+    """Refuse, or delete, the runs that began with other code or data outside the package than there is now."""
+    stale = [(run, names) for run in plan.runs if run.begun and (names := changed(run.recipe, run.folder))]
+    if not stale:
+        return
+    if not redo:
+        files = sorted({name for _, names in stale for name in names})
+        runs = [run.id for run, _ in stale]
+        more = f" and {len(runs) - 4} more" if len(runs) > 4 else ""
+        raise UserError(
+            f"{', '.join(files)} changed since these runs of the study began: {', '.join(runs[:4])}{more}. Their "
+            "numbers are of the old code or data: run the study in another folder with --output, or run them again "
+            "with --redo"
+        )
+    for run, _ in stale:
+        rmtree(run.folder)
+    forget_identity(plan.folder)
 
 
 def _proved(plan: Plan, executor: Executor, interrupts: Interrupts, view: StudyView, accept: bool) -> Plan:

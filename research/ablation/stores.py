@@ -98,6 +98,11 @@ class Stores:
             yield
 
 
+def forget_identity(folder: Path) -> None:
+    """Let the study in a folder be another one in the databases, with the runs that are still there."""
+    (folder / "cells" / "identity").unlink(missing_ok=True)
+
+
 def identity(folder: Path) -> str:
     """Eight hexadecimal digits drawn for a new results folder, so that a folder that is made again is another study."""
     path = folder / "cells" / "identity"

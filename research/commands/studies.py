@@ -33,6 +33,7 @@ def _ablate_arguments(parser: ArgumentParser) -> None:
     add("--storage", metavar="URL", help="Optuna database; default results/optuna.db")
     add("--grace", type=float, default=60.0, help="seconds after which a silent worker's cell is taken over")
     add("--accept-unproven", action="store_true", help="go on if the baseline cell does not reproduce the base recipe")
+    add("--redo", action="store_true", help="run again what began with other code or data than there is now")
     add("--plan", action="store_true", help="print the cells and comparisons, and run nothing")
     add("--earlier", type=Path, help="with --plan: a study's results that tell variance and time")
 
@@ -63,7 +64,7 @@ def _ablate(known: Namespace, rest: list[str]) -> int:
         plan = make_plan(spec, folder, overrides)
     executor = make_executor(known.executor, resources)
     command = without_password(command_line(known))
-    missing = run_study(plan, stores, executor, command=command, accept_unproven=known.accept_unproven)
+    missing = run_study(plan, stores, executor, command=command, accept_unproven=known.accept_unproven, redo=known.redo)
     _report_on(plan, stores, known, complete=not missing)
     for run, reason in missing.items():
         print(f"research: run {run} is missing after two attempts: {last_line(reason)}", file=sys.stderr)

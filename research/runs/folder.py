@@ -8,6 +8,7 @@ from typing import TypedDict
 from research.errors import UserError
 from research.prompts import PromptData
 from research.recipe import Recipe
+from research.runs.outside import keep, refuse_changed
 from research.tracking import CONFIG, METRICS, RESULT, merged_steps, read_lines, replace_text
 from research.training.memory import peak_bytes
 from research.yaml_file import read_yaml
@@ -24,7 +25,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def claim(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved recipe into the folder, unless another recipe has results there.
+    """Write the resolved recipe into the folder, unless another recipe, other code or other data has results there.
 
     Raises: UserError if it has, or if the folder cannot be written.
     """
@@ -37,8 +38,10 @@ def claim(recipe: Recipe, folder: Path) -> None:
                 f"{folder} holds a run of another recipe (config {there.digest}, this one is {recipe.digest}): "
                 "give another folder with --run.folder, or delete that one"
             )
+        refuse_changed(recipe, folder)
     else:
         replace_text(path, recipe.text)
+        keep(recipe, folder)
 
 
 def checkpoint_in(folder: Path) -> Path:
