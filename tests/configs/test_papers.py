@@ -11,7 +11,7 @@ from research.ablation.spec import read_study
 from research.catalogue import discover
 from research.errors import UserError
 from research.reporting.paper_tables.conflicts import concerning, read_conflicts
-from research.reporting.paper_tables.paper import match, open_paper, read_paper
+from research.reporting.paper_tables.paper import match, read_paper
 
 CONFLICTS = EXPERIMENTS / "papers" / "conflicts.yaml"
 PAPERS = sorted(set((EXPERIMENTS / "papers").glob("*.yaml")) - {CONFLICTS})
@@ -77,7 +77,8 @@ def test_the_papers_of_a_study_stand_beside_some_of_its_cells(path: Path) -> Non
         cells = [Cell(id=cell.id, label="", levels=first | dict(cell.levels)) for cell in cells]
     baseline = {factor: next(iter(names)) for factor, names in spec.factors.items()}
     for name in spec.papers:
-        paper = open_paper(str(spec.resolved(name)), path.parent)
+        file, _, choice = str(spec.resolved(name)).partition("#")
+        paper = read_paper(Path(file), choice)
         assert match(paper, cells, (), baseline).rows, name
 
 

@@ -297,6 +297,7 @@ class TestReasoningGym:
         (entry,) = generate("leg_counting", 1, 0, {"min_animals": 2, "max_animals": 2})
         assert entry["metadata"]["num_animals"] == 2
 
+    @pytest.mark.process
     def test_a_process_that_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/bin/false" if os.path.exists("/bin/false") else "/usr/bin/false")
         message = message_of(ReasoningGym(task="gcd", size=1, seed=0))
