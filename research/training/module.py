@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch.optim import Optimizer
 
 from research.credit import Credit
 from research.evaluation import Evaluation
@@ -257,7 +258,7 @@ class RLModule(PolicyModule):
             optimizer.zero_grad()
         return taken[0] if learns else None
 
-    def add_gradients(self, optimizer: LightningOptimizer) -> None:
+    def add_gradients(self, optimizer: Optimizer | LightningOptimizer) -> None:
         """Sum the gradients over the ranks; sharded weights have been summed already."""
         parameters = parameters_of(optimizer)
         for parameter in parameters:  # without any row a gradient is 0 to the optimizer, and not missing

@@ -112,7 +112,7 @@ def test_what_slurm_refuses_is_said_in_a_sentence(
     resources = Resources(folder=tmp_path, options={"partition": "nowhere"})
     with (
         make_executor("slurm", resources) as executor,
-        pytest.raises(UserError, match=r"Slurm did not take the job of run: .*invalid partition"),
+        pytest.raises(UserError, match=r"Slurm refused the job of run: .*invalid partition"),
     ):
         executor.submit(job(tmp_path / "run", recipe("grpo")))
 
