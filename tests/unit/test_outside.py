@@ -17,27 +17,27 @@ from research.tracking import METRICS
 TRICK = """
 from dataclasses import dataclass
 from research.credit import Advantage
-import my_numbers
+import outside_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class Mine(Advantage):
     def __call__(self, *, rewards, mask):
-        return mask * my_numbers.ONE
+        return mask * outside_numbers.ONE
 """
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_tricks.py").write_text(TRICK)
-    (tmp_path / "my_numbers.py").write_text("ONE = 1.0\n")
+    (tmp_path / "outside_tricks.py").write_text(TRICK)
+    (tmp_path / "outside_numbers.py").write_text("ONE = 1.0\n")
     (tmp_path / "data.jsonl").write_text('{"q": "1+1=", "a": "2"}\n')
     return tmp_path
 
 
 def recipe_of(**changes: object) -> Recipe:
     train = {"class_path": "research.prompts.LocalJsonl", "init_args": {"path": "data.jsonl"}}
-    model = {"credit": {"advantage": {"class_path": "my_tricks.Mine"}}, "seed": 0}
+    model = {"credit": {"advantage": {"class_path": "outside_tricks.Mine"}}, "seed": 0}
     return Recipe(config={"model": model, "data": {"train": train}, "trainer": {}, "run": {}, **changes})
 
 
@@ -48,7 +48,11 @@ def begun(where: Path) -> Path:
 
 
 def test_modules_their_neighbours_and_data_are_hashed() -> None:
-    assert {Path(name).name for name in outside(recipe_of())} == {"my_tricks.py", "my_numbers.py", "data.jsonl"}
+    assert {Path(name).name for name in outside(recipe_of())} == {
+        "outside_tricks.py",
+        "outside_numbers.py",
+        "data.jsonl",
+    }
 
 
 def test_the_package_and_what_is_installed_are_not() -> None:
@@ -57,7 +61,7 @@ def test_the_package_and_what_is_installed_are_not() -> None:
     assert outside(recipe_of(**config)).keys() == {str(Path("data.jsonl").resolve())}
 
 
-@pytest.mark.parametrize("name", ["my_tricks.py", "my_numbers.py", "data.jsonl"])
+@pytest.mark.parametrize("name", ["outside_tricks.py", "outside_numbers.py", "data.jsonl"])
 def test_a_run_is_not_continued_with_another_file(folder: Path, name: str) -> None:
     where = begun(folder / "run")
     claim(recipe_of(), where)
@@ -69,7 +73,7 @@ def test_a_run_is_not_continued_with_another_file(folder: Path, name: str) -> No
 
 def test_a_run_that_has_measured_nothing_takes_the_new_file(folder: Path) -> None:
     claim(recipe_of(), folder / "run")
-    (folder / "my_numbers.py").write_text("ONE = 2.0\n")
+    (folder / "outside_numbers.py").write_text("ONE = 2.0\n")
     claim(recipe_of(), folder / "run")
     assert changed(recipe_of(), folder / "run") == []
 
@@ -87,7 +91,7 @@ metric: {name: evaluation/avg_at_k, direction: maximize}
 factors:
   advantage:
     ours: {model.credit.advantage: {class_path: GroupZScore}}
-    mine: {model.credit.advantage: {class_path: my_tricks.Mine}}
+    mine: {model.credit.advantage: {class_path: outside_tricks.Mine}}
 """
     )
     plan = make_plan(read_study(folder / "mad.yaml"), folder / "study")
@@ -103,16 +107,16 @@ def mine(plan: Plan) -> Run:
 
 def test_a_study_names_the_stale_runs_and_the_two_ways_on(folder: Path, plan: Plan) -> None:
     _refuse_stale(plan, redo=False)
-    (folder / "my_numbers.py").write_text("ONE = 2.0\n")
+    (folder / "outside_numbers.py").write_text("ONE = 2.0\n")
     message = refused(lambda: _refuse_stale(plan, redo=False))
-    assert f"my_numbers.py changed since these runs of the study began: {mine(plan).id}. " in message
+    assert f"outside_numbers.py changed since these runs of the study began: {mine(plan).id}. " in message
     assert "with --output, or run them again with --redo" in message
 
 
 def test_redo_deletes_the_stale_runs_alone(folder: Path, plan: Plan) -> None:
     stale, other = mine(plan), next(run for run in plan.runs if run.begun and run is not mine(plan))
     (plan.folder / "cells" / "identity").write_text("0123abcd")
-    (folder / "my_tricks.py").write_text(TRICK.replace("ONE", "ONE * 2"))
+    (folder / "outside_tricks.py").write_text(TRICK.replace("ONE", "ONE * 2"))
     _refuse_stale(plan, redo=True)
     assert not stale.folder.exists()
     assert other.begun
