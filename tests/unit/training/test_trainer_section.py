@@ -30,4 +30,4 @@ def test_defaults_say_nothing() -> None:
 
 
 def test_a_misspelt_one_is_refused() -> None:
-    assert "trainer.acelerator is not a setting here" in str(trainer_fault({"acelerator": "gpu"}))
+    assert "trainer.acceleratr is not a setting here" in str(trainer_fault({"acceleratr": "gpu"}))
