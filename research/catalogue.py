@@ -53,9 +53,9 @@ class ComponentEntry:
     place: Slot
     """The slot that it may stand in."""
     class_path: str
-    """What a recipe writes: the stage package if it exports the class, else its module."""
+    """Import path in a recipe: the stage package if it exports the class, else its module."""
     own: bool
-    """Whether it is from a file of the current folder."""
+    """True for a component from a file of the current folder."""
     summary: str
     """The docstring's first paragraph."""
     equation: tuple[str, ...]
@@ -63,7 +63,7 @@ class ComponentEntry:
     source: str
     """The paper or repository that the equation is from."""
     example_text: str
-    """What the docstring says under `Example:`."""
+    """Text of the docstring under `Example:`."""
     fields: tuple[FieldEntry, ...]
 
     @property
@@ -89,7 +89,7 @@ class ComponentEntry:
 
     @property
     def is_equation(self) -> bool:
-        """Whether the slot's components are equations on quantities, which one contract holds for."""
+        """True if the slot's components are equations on quantities, which share one contract."""
         return any(base.path == _EQUATION for base in self.place.base.bases)
 
     @property
@@ -189,7 +189,7 @@ def other_rows() -> list[str]:
 
 
 def _packages(cls: Declaration, slot: Slot) -> list[str]:
-    """Where a recipe may find the class, the shortest first: the slot's stage, the class's own, its module."""
+    """Import paths of a class, the shortest first: the slot's stage, the class's own, its module."""
     stages = dict.fromkeys((slot.base.module.name, cls.module.name))
     return [*(".".join(name.split(".")[:2]) for name in stages if "." in name), cls.module.name]
 

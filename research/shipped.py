@@ -86,7 +86,7 @@ def find(name: Path, *kinds: str) -> Path:
     if name.exists():
         return name
     typed = name.as_posix().removeprefix("experiments/").removesuffix(".yaml")
-    known = {**{one.path.stem: one.path for one in shipped(*kinds)}, **{one.name: one.path for one in shipped(*kinds)}}
+    known = {name: one.path for one in shipped(*kinds) for name in (one.path.stem, one.name)}
     for folder in ("ablations/scales/", "ablations/", "hardware/"):
         typed = typed.removeprefix(folder)
     if typed in known:

@@ -29,7 +29,7 @@ class Slot:
     """A class that others derive from, and where a recipe chooses one of those."""
 
     base: Declaration
-    """What may stand there derives from this class."""
+    """Base class of everything that may stand there."""
     paths: tuple[str, ...]
     """The config paths, without `init_args`, the shortest first."""
     choices: tuple[Declaration, ...]
@@ -48,7 +48,7 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class Hint:
-    """What an annotation allows, as far as a config's keys and class names go."""
+    """Keys and class names that an annotation allows in a config."""
 
     classes: tuple[Declaration, ...] = ()
     """The classes of the package that may stand there, each itself or one below it."""
@@ -60,7 +60,7 @@ class Hint:
 
 @lru_cache(maxsize=4096)
 def hint(annotation: ast.expr | None, module: Module, of: Sources) -> Hint:
-    """What an annotation allows, written in a module."""
+    """Hint of an annotation, written in a module."""
     match annotation:
         case ast.Constant(value=None):
             return Hint()

@@ -1,4 +1,4 @@
-"""What a command is: one word behind `research`, what may follow it, and what it does."""
+"""A command: one word behind `research`, what may follow it, and what it does."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -19,10 +19,10 @@ class Command:
     name: str
     """The word."""
     text: str
-    """What it does, for `--help`."""
+    """Description for `--help`."""
     run: Callable[[Namespace, list[str]], int]
     """Parsed arguments, with the whole command line as `words`, and overrides → exit status."""
     add_arguments: Callable[[ArgumentParser], None] = no_arguments
     """Tells the parser what may follow the word."""
     overrides: bool = False
-    """Whether `--section.key=value` may follow too; anything that the parser does not know is refused otherwise."""
+    """True if `--section.key=value` may follow too; anything that the parser does not know is refused otherwise."""

@@ -1,4 +1,4 @@
-"""What `research components` prints: a line for each component, or one component whole."""
+"""Output of `research components`: a line for each component, or one component whole."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

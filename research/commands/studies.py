@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,34 +94,27 @@ def _overlaid(known: Namespace) -> dict[str, Any]:
     content = read_yaml(find(known.scale, "scale", "overlay"))
     if not set(content) <= {"model", "data", "trainer", "run"}:
         return {}
-    flat: dict[str, Any] = {}
-
-    def walk(node: dict[str, Any], path: str) -> None:
-        for key, value in node.items():
-            at = f"{path}.{key}" if path else key
-            walk(value, at) if isinstance(value, dict) and "class_path" not in value else flat.__setitem__(at, value)
-
-    walk(content, "")
-    return flat
+    return _flat(content, lambda node: "class_path" not in node)
 
 
 def _overrides(rest: Sequence[str]) -> dict[str, Any]:
     """Path of a setting → its value, for instance model.seed."""
     from research.recipe_file import override
 
+    return _flat(override({}, rest), lambda node: True)
+
+
+def _flat(node: dict[str, Any], opens: Callable[[dict[str, Any]], bool], path: str = "") -> dict[str, Any]:
+    """Config path → node, for every node that is no mapping or that `opens` leaves whole."""
     flat: dict[str, Any] = {}
-
-    def walk(node: dict[str, Any], path: str) -> None:
-        for key, value in node.items():
-            at = f"{path}.{key}" if path else key
-            walk(value, at) if isinstance(value, dict) else flat.__setitem__(at, value)
-
-    walk(override({}, rest), "")
+    for key, value in node.items():
+        at = f"{path}.{key}" if path else key
+        flat |= _flat(value, opens, at) if isinstance(value, dict) and opens(value) else {at: value}
     return flat
 
 
 def _taken(overrides: dict[str, Any], section: str) -> dict[str, Any]:
-    """What is set below a section, which is taken out of the overrides."""
+    """The settings below a section, taken out of the overrides."""
     below = [path for path in overrides if path.startswith(f"{section}.")]
     return {path.removeprefix(f"{section}."): overrides.pop(path) for path in below}
 
@@ -148,7 +141,7 @@ def _stores(known: Namespace, home: Path) -> Any:
 
 
 def _resources(known: Namespace, options: dict[str, Any], cells: Path) -> Any:
-    """What a cell is given, and in which folder executors keep their own files."""
+    """Resources of a cell, and the folder of the executors' own files."""
     from research.ablation.executors import Resources
 
     return Resources(

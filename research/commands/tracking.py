@@ -1,4 +1,4 @@
-"""Where results go by default, and where MLflow's database and pages are."""
+"""Default places of results, of MLflow's database and of its pages."""
 
 import os
 import shlex

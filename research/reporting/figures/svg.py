@@ -97,7 +97,7 @@ class _Shape(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Drawing:
-    """What Matplotlib's SVG of a figure holds, sorted by where it is written."""
+    """Content of Matplotlib's SVG of a figure, sorted by where it is written."""
 
     prefix: str
     classes: dict[str, str] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""What a reader opens: HTML pages, LaTeX tables, and tables for the terminal."""
+"""Pages for readers: HTML, LaTeX tables, and tables for the terminal."""
